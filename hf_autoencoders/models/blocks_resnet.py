@@ -1,0 +1,208 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The `resnet` backbone: the net of VQGAN and latent diffusion (Esser et al. 2021; Rombach et al. 2022).
+
+Submodules carry the names that diffusers gives them in AutoencoderKL and VQModel, so that a state dict loads
+there and here with strict=True and no key map.  Letters: B batch, C channels, H W pixels, h w latent grid.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+NORM_EPSILON = 1e-6  # of every GroupNorm, in taming, LDM and diffusers alike (torch's own default is 1e-5)
+
+
+def group_norm(config, channels: int) -> nn.GroupNorm:
+    """GroupNorm over `config.norm_num_groups` groups. Raises ValueError if they do not divide `channels`."""
+    groups = config.norm_num_groups
+    if channels % groups:
+        raise ValueError(
+            f"`norm_num_groups` must divide every width in `block_out_channels`, got {groups} groups for {channels} "
+            f"channels: the resnet backbone normalises equal groups of channels."
+        )
+    return nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+
+
+class ResnetBlock(GradientCheckpointingLayer):
+    """x + conv(silu(norm(conv(silu(norm(x)))))); a 1x1 convolution on the skip where the width changes."""
+
+    def __init__(self, config, in_channels: int, out_channels: int):
+        super().__init__()
+        self.norm1 = group_norm(config, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(config, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        residual = self.conv1(F.silu(self.norm1(hidden_states)))
+        residual = self.conv2(F.silu(self.norm2(residual)))
+        if self.conv_shortcut is not None:
+            hidden_states = self.conv_shortcut(hidden_states)
+        return hidden_states + residual
+
+
+class SpatialSelfAttention(GradientCheckpointingLayer):
+    """One head of self-attention over the h*w positions, added to its input (Esser et al. 2021, `AttnBlock`)."""
+
+    def __init__(self, config, channels: int):
+        super().__init__()
+        self.group_norm = group_norm(config, channels)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list, because diffusers keeps a dropout behind
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        positions = self.group_norm(hidden_states).flatten(2).transpose(1, 2)  # (B, h*w, C)
+        query, key, value = (f(positions).unsqueeze(1) for f in (self.to_q, self.to_k, self.to_v))  # (B, 1, h*w, C)
+        attended = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+        update = self.to_out[0](attended).transpose(1, 2)  # (B, C, h*w)
+        return hidden_states + update.reshape_as(hidden_states)
+
+
+class Downsample(nn.Module):
+    """Halves height and width: 3x3 convolution of stride 2, padded by one zero to the right and below only."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.conv(F.pad(hidden_states, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.conv(F.interpolate(hidden_states, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by attention where `attend` says so."""
+
+    def __init__(self, config, in_channels: int, out_channels: int, num_layers: int, attend: bool):
+        super().__init__()
+        widths = [in_channels] + [out_channels] * (num_layers - 1)
+        self.resnets = nn.ModuleList(ResnetBlock(config, width, out_channels) for width in widths)
+        self.attentions = nn.ModuleList(SpatialSelfAttention(config, out_channels) for _ in widths) if attend else None
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        for index, resnet in enumerate(self.resnets):
+            hidden_states = resnet(hidden_states)
+            if self.attentions is not None:
+                hidden_states = self.attentions[index](hidden_states)
+        return hidden_states
+
+
+class DownLevel(Level):
+    """A level of the encoder; halves the resolution at its end unless it is the `last`."""
+
+    def __init__(self, config, in_channels: int, out_channels: int, attend: bool, last: bool):
+        super().__init__(config, in_channels, out_channels, config.layers_per_block, attend)
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(out_channels)])
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        hidden_states = super().forward(hidden_states)
+        for downsample in self.downsamplers:
+            hidden_states = downsample(hidden_states)
+        return hidden_states
+
+
+class UpLevel(Level):
+    """A level of the decoder, one residual block deeper than the encoder's; doubles the resolution unless `last`."""
+
+    def __init__(self, config, in_channels: int, out_channels: int, attend: bool, last: bool):
+        super().__init__(config, in_channels, out_channels, config.layers_per_block + 1, attend)
+        self.upsamplers = nn.ModuleList([] if last else [Upsample(out_channels)])
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        hidden_states = super().forward(hidden_states)
+        for upsample in self.upsamplers:
+            hidden_states = upsample(hidden_states)
+        return hidden_states
+
+
+class MidBlock(nn.Module):
+    """Resnet block, attention (if `config.mid_block_add_attention`), resnet block, at the coarsest resolution."""
+
+    def __init__(self, config, channels: int):
+        super().__init__()
+        attends = config.mid_block_add_attention
+        self.attentions = nn.ModuleList([SpatialSelfAttention(config, channels)] if attends else [])
+        self.resnets = nn.ModuleList(ResnetBlock(config, channels, channels) for _ in range(2))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        hidden_states = self.resnets[0](hidden_states)
+        for attention in self.attentions:
+            hidden_states = attention(hidden_states)
+        return self.resnets[1](hidden_states)
+
+
+def levels(config) -> list[tuple[int, bool]]:
+    """Width and attention of each level, finest first. Raises ValueError for an attention level that does not exist."""
+    count = len(config.block_out_channels)
+    unknown = sorted(set(config.attention_levels) - set(range(count)))
+    if unknown:
+        raise ValueError(
+            f"`attention_levels` must lie in 0..{count - 1} (0 = finest; `block_out_channels` has {count} levels), "
+            f"got {unknown}."
+        )
+    return [(width, level in config.attention_levels) for level, width in enumerate(config.block_out_channels)]
+
+
+class ResnetEncoder(nn.Module):
+    """(B, C, H, W) -> (B, out_channels, h, w), h = H / 2**(levels - 1)."""
+
+    def __init__(self, config, out_channels: int):
+        super().__init__()
+        width = config.block_out_channels[0]
+        self.conv_in = nn.Conv2d(config.num_channels, width, 3, padding=1)
+        self.down_blocks = nn.ModuleList()
+        for index, (next_width, attend) in enumerate(levels(config), start=1):
+            last = index == len(config.block_out_channels)
+            self.down_blocks.append(DownLevel(config, width, next_width, attend, last))
+            width = next_width
+        self.mid_block = MidBlock(config, width)
+        self.conv_norm_out = group_norm(config, width)
+        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        hidden_states = self.conv_in(pixel_values)  # (B, block_out_channels[0], H, W)
+        for down_block in self.down_blocks:
+            hidden_states = down_block(hidden_states)
+        hidden_states = self.mid_block(hidden_states)  # (B, block_out_channels[-1], h, w)
+        return self.conv_out(F.silu(self.conv_norm_out(hidden_states)))
+
+
+class ResnetDecoder(nn.Module):
+    """(B, in_channels, h, w) -> (B, out_channels, H, W), H = h * 2**(levels - 1)."""
+
+    def __init__(self, config, in_channels: int, out_channels: int):
+        super().__init__()
+        width = config.block_out_channels[-1]
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.mid_block = MidBlock(config, width)
+        self.up_blocks = nn.ModuleList()
+        for index, (next_width, attend) in enumerate(reversed(levels(config)), start=1):
+            last = index == len(config.block_out_channels)
+            self.up_blocks.append(UpLevel(config, width, next_width, attend, last))
+            width = next_width
+        self.conv_norm_out = group_norm(config, width)
+        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.conv_out
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden_states = self.mid_block(self.conv_in(latents))  # (B, block_out_channels[-1], h, w)
+        for up_block in self.up_blocks:
+            hidden_states = up_block(hidden_states)
+        return self.conv_out(F.silu(self.conv_norm_out(hidden_states)))  # (B, out_channels, H, W)
