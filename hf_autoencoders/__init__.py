@@ -1,0 +1,50 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Autoencoders for the Hugging Face world: AE, VAE, VQ-VAE, dVAE.
+
+Importing this package makes `AutoConfig`, `AutoModel` and `AutoImageProcessor` of transformers know the four models.
+"""
+
+import importlib
+
+from .models import (
+    AEConfig,
+    AEModel,
+    AutoencoderImageProcessor,
+    AutoencoderImageProcessorPil,
+    DVAEConfig,
+    DVAEModel,
+    VAEConfig,
+    VAEModel,
+    VQVAEConfig,
+    VQVAEModel,
+)
+
+
+__version__ = "0.1.0"
+
+# Names that cost an import of their own (diffusers, datasets): brought in when they are first asked for.
+LAZY_NAMES = {}
+
+__all__ = [
+    "AEConfig",
+    "AEModel",
+    "AutoencoderImageProcessor",
+    "AutoencoderImageProcessorPil",
+    "DVAEConfig",
+    "DVAEModel",
+    "VAEConfig",
+    "VAEModel",
+    "VQVAEConfig",
+    "VQVAEModel",
+    *LAZY_NAMES,
+]
+
+
+def __getattr__(name: str):
+    if name in LAZY_NAMES:
+        return getattr(importlib.import_module(LAZY_NAMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *LAZY_NAMES})

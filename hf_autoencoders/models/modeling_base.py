@@ -1,0 +1,286 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The contract that all four autoencoders keep: outputs, encode / decode / forward, initialisation, statistics."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .blocks import BACKBONES
+from .blocks import initialize as initialize_block
+from .losses import LIKELIHOODS, full_precision
+from .losses import initialize as initialize_likelihood
+from .quantizers import initialize as initialize_quantizer
+
+
+RANGE_TOLERANCE = 1e-3  # resampling and bfloat16 overshoot [-1, 1] by less
+
+
+@dataclass
+class DecoderOutput(ModelOutput):
+    """What `decode` gives.
+
+    Args:
+        sample: pictures (B, C, H, W) on the [-1, 1] scale: the mean of the likelihood.
+        logits: the decoder's own output, before the likelihood reads it: (B, C, H, W), twice the channels for
+            `logit_laplace`.
+    """
+
+    sample: Tensor | None = None
+    logits: Tensor | None = None
+
+
+def draw_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """N(0, 1) noise with dtype and device of `like`, drawn where the generator lives."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """(B, ...), (B, ...) -> (B, steps, ...): from `a` to `b` in equal steps, both ends included."""
+    if steps < 2:
+        raise ValueError(f"`steps` must be at least 2 (both ends are included), got {steps}.")
+    weights = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(1, steps, *[1] * (a.dim() - 1))
+    return torch.lerp(a[:, None], b[:, None], weights)
+
+
+class AutoencoderPreTrainedModel(PreTrainedModel):
+    """What AE, VAE, VQ-VAE and dVAE share. Pixels are in [-1, 1] at every public method.
+
+    A subclass writes `encode`, `forward` and `draw_latents` (its prior).
+    """
+
+    base_model_prefix = "autoencoder"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
+    _keep_in_fp32_modules_strict = ["quantize"]
+    _no_split_modules = ["MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
+
+    def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
+        """Encoder, decoder and what lies between them.
+
+        `resnet` has 1x1 convolutions under diffusers' names: encoder_width -> quant_conv -> latent_width, and
+        code_width -> post_quant_conv -> decoder_width. The other backbones go to and from those widths themselves.
+        """
+        config.validate()  # overrides given to from_pretrained skip the checks of the config
+        super().__init__(config)
+        encoder, decoder = BACKBONES[config.backbone]
+        if config.backbone == "resnet":
+            self.encoder = encoder(config, encoder_width)
+            self.quant_conv = nn.Conv2d(encoder_width, latent_width, 1)
+            self.post_quant_conv = nn.Conv2d(code_width, decoder_width, 1)
+            self.decoder = decoder(config, decoder_width, config.decoder_out_channels)
+        else:
+            self.encoder = encoder(config, latent_width)
+            self.quant_conv = nn.Identity()
+            self.post_quant_conv = nn.Identity()
+            self.decoder = decoder(config, code_width, config.decoder_out_channels)
+        self.likelihood = LIKELIHOODS[config.reconstruction_loss](config)
+        self._range_checks_left = 8  # one look at the pixels costs a synchronisation on accelerators
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        if not (initialize_block(module) or initialize_quantizer(module) or initialize_likelihood(module)):
+            super()._init_weights(module)
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        config = self.config
+        return {"pixel_values": torch.zeros(1, config.num_channels, config.height, config.width)}
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(h, w) of the latents of a picture of `config.image_size`."""
+        return self.config.grid_size
+
+    @property
+    def downsample_factor(self) -> int:
+        """Pixels per latent along a side."""
+        return self.config.downsample_factor
+
+    # -- encode and decode ---------------------------------------------------------------------------------------------
+
+    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> what the encoder says, (B, latent_width, h, w)."""
+        self.check_pixels(pixel_values)
+        dtype = next(self.encoder.parameters()).dtype
+        return self.quant_conv(self.encoder(pixel_values.to(dtype)))
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
+        dtype = next(self.decoder.parameters()).dtype
+        return self.decoder(self.post_quant_conv(latents.to(dtype)))
+
+    def decode(
+        self,
+        latents: Tensor,
+        force_not_quantize: bool = False,
+        return_dict: bool | None = None,
+        shape: tuple[int, ...] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> DecoderOutput | tuple:
+        """Latents, or image tokens where the model has them, to pictures.
+
+        Args:
+            latents: float (B, D, h, w); models with a codebook also take integers (B, h, w) or (B, h*w).
+            force_not_quantize: decode float latents as they are instead of their nearest codes.
+            return_dict: `False` gives a tuple whose first entry is the picture, as diffusers' pipelines ask for.
+            shape: (B, h, w) or (B, h, w, D) of flat tokens whose grid is not `grid_size`.
+            generator: taken for diffusers' sake; decoding draws nothing.
+
+        Returns:
+            `DecoderOutput` with `sample` (B, C, H, W) in [-1, 1] (not clamped for `mse` and `l1`) and `logits`.
+
+        Raises:
+            ValueError: tokens outside the codebook, or a shape that is no grid.
+        """
+        raw = self.decode_latents(self.latents_to_decode(latents, force_not_quantize, shape))
+        return self.as_return_type(DecoderOutput(sample=self.likelihood.mean(raw), logits=raw), return_dict)
+
+    def latents_to_decode(self, latents: Tensor, force_not_quantize: bool, shape: tuple[int, ...] | None) -> Tensor:
+        """What the decoder takes, (B, D, h, w), from what a caller gave to `decode`."""
+        if not latents.is_floating_point():
+            raise ValueError(
+                f"A {self.config.model_type} has no codebook: `decode` takes float latents "
+                f"(B, {self.config.latent_channels}, h, w), got {latents.dtype} of shape {tuple(latents.shape)}."
+            )
+        if latents.dim() != 4 or latents.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"Latents of this {self.config.model_type} have shape (B, {self.config.latent_channels}, h, w), "
+                f"got {tuple(latents.shape)}."
+            )
+        return latents
+
+    def as_return_type(self, output: ModelOutput, return_dict: bool | None) -> ModelOutput | tuple:
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    # -- what users do with a trained model ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def reconstruct(self, pixel_values: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), both in [-1, 1]: through the mean or the nearest codes, without any noise."""
+        return self.decode(self.encode(pixel_values, return_dict=True).latents, return_dict=True).sample
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """Pictures on the way from `a` to `b`, both (B, C, H, W): (B, steps, C, H, W), ends included."""
+        path = linear_path(self.latents_to_interpolate(a), self.latents_to_interpolate(b), steps).flatten(0, 1)
+        pictures = self.decode(path, force_not_quantize=self.interpolates_unquantized, return_dict=True).sample
+        return pictures.unflatten(0, (len(a), steps))
+
+    interpolates_unquantized = False
+
+    def latents_to_interpolate(self, pixel_values: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, h, w), where the straight line between two pictures is drawn."""
+        return self.encode(pixel_values, return_dict=True).latents
+
+    @torch.no_grad()
+    def sample(self, num_images: int, generator: torch.Generator | None = None) -> Tensor:
+        """`num_images` pictures (N, C, H, W) in [-1, 1] from the model's prior."""
+        if num_images < 1:
+            raise ValueError(f"`num_images` must be at least 1, got {num_images}.")
+        return self.decode(self.draw_latents(num_images, generator), return_dict=True).sample
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def negative_log_likelihood(self, raw: Tensor, pixel_values: Tensor) -> Tensor:
+        """-ln p(x|z) in nats per image, (B,), in at least float32, of pixels x = (pixel_values + 1) / 2."""
+        with torch.autocast(raw.device.type, enabled=False):
+            return self.likelihood.negative_log_likelihood(raw, (pixel_values + 1) / 2)
+
+    def loss_terms(self) -> dict[str, float]:
+        """Weight of each term of the loss, by name; printed when training starts."""
+        return {"negative_log_likelihood [nats per image]": 1.0}
+
+    def initialize_from_data(self, pixel_values: Tensor) -> None:
+        """Sets state that is read off data (codebooks). Nothing to do without a codebook."""
+
+    def defer_state_updates(self, defer: bool = True) -> None:
+        """Whether codebook statistics wait for `apply_state_updates`. Nothing to do without a codebook."""
+
+    def apply_state_updates(self) -> None:
+        """Applies statistics gathered over the micro-batches of an optimizer step. Nothing to do without a codebook."""
+
+    @torch.no_grad()
+    def initialize_output_bias(self, mean_image: Tensor) -> None:
+        """Sets the decoder's last bias so that an untrained decoder paints `mean_image` (C, H, W), in [0, 1].
+
+        Convolutional decoders have one number a channel, so they paint its mean. It saves the first epochs (van den
+        Oord's and Burda's code do it, too).
+        """
+        raw = self.likelihood.raw_from_mean(mean_image)  # (decoder_out_channels, H, W)
+        bias = self.decoder.output_layer.bias
+        if bias.numel() != raw.numel():
+            raw = self.likelihood.raw_from_mean(mean_image.mean((1, 2), keepdim=True))
+        init.copy_(bias, raw.reshape(bias.shape).to(bias))
+
+    @torch.no_grad()
+    def measure_latents(self, batches: Iterable[Tensor], generator: torch.Generator | None = None) -> None:
+        """Reads mean and spread of the latents off `batches` of pictures, into the config.
+
+        `scaling_factor` = 1 / standard deviation over everything (Rombach et al. 2022, appendix G), as diffusion
+        pipelines multiply by it. Call it when training is done; `save_pretrained` keeps it.
+        """
+        total = square = count = 0
+        for pixel_values in batches:
+            latents = full_precision(self.latents_for_statistics(pixel_values, generator)).double()
+            total += latents.sum((0, 2, 3))
+            square += latents.square().sum((0, 2, 3))
+            count += latents.numel() // latents.shape[1]
+        if not count:
+            raise ValueError("`measure_latents` needs at least one batch, got none.")
+        mean = total / count
+        variance = (square / count - mean.square()).clamp(min=0)
+        self.store_latent_statistics(mean, variance)
+
+    def latents_for_statistics(self, pixel_values: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.encode(pixel_values, return_dict=True).latents
+
+    def store_latent_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """`mean`, `variance`: float64 (D,). The spread over everything includes that between channels."""
+        spread = (variance + (mean - mean.mean()).square()).mean().sqrt().item()
+        self.config.scaling_factor = 1 / spread if spread > 0 else 1.0
+
+    # -- checks --------------------------------------------------------------------------------------------------------
+
+    def check_pixels(self, pixel_values: Tensor) -> None:
+        """Refuses wrong shapes; warns once when pixels lie outside [-1, 1], the commonest silent mistake."""
+        config = self.config
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != config.num_channels:
+            raise ValueError(
+                f"`pixel_values` must have shape (B, {config.num_channels}, H, W), got {tuple(pixel_values.shape)}."
+            )
+        height, width = pixel_values.shape[2:]
+        if config.backbone == "mlp":
+            if (height, width) != (config.height, config.width):
+                raise ValueError(
+                    f"The mlp backbone was made for {config.height}x{config.width} pixels, got {height}x{width}."
+                )
+        elif height % config.downsample_factor or width % config.downsample_factor:
+            raise ValueError(
+                f"Height and width must be multiples of {config.downsample_factor} "
+                f"({len(config.block_out_channels) - 1} stride-2 levels), got {height}x{width}."
+            )
+        if self._range_checks_left > 0 and not torch.compiler.is_compiling():
+            self.check_range(pixel_values)
+
+    def check_range(self, pixel_values: Tensor) -> None:
+        if pixel_values.is_meta or not pixel_values.is_floating_point() or not pixel_values.numel():
+            return
+        if pixel_values.device.type != "cpu":
+            self._range_checks_left -= 1
+        low, high = (bound.item() for bound in pixel_values.detach().aminmax())
+        if low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+            self._range_checks_left = 0
+            warnings.warn(
+                f"`pixel_values` lie in [{low:.4g}, {high:.4g}], but this model expects [-1, 1]: the saved image "
+                f"processor (AutoImageProcessor.from_pretrained) scales pictures so.",
+                stacklevel=4,
+            )

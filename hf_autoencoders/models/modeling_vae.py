@@ -1,0 +1,159 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The variational autoencoder: x -> q(z|x) = N(mean, std^2) -> z -> p(x|z). Kingma & Welling 2014."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from .configuration_vae import VAEConfig
+from .losses import full_precision, gaussian_log_density, kl_to_standard_normal
+from .modeling_base import AutoencoderPreTrainedModel, draw_normal
+
+
+MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0  # exp stays finite in float16's range of gradients; diffusers' bounds
+
+
+class DiagonalGaussian:
+    """The posterior q(z|x) = N(mean, diag(std^2)).
+
+    Args:
+        parameters: (B, 2 z, h, w): mean in the first half of the channels, log-variance in the second.
+    """
+
+    def __init__(self, parameters: Tensor):
+        self.parameters = parameters
+        self.mean, logvar = parameters.chunk(2, dim=1)  # (B, z, h, w) each
+        self.logvar = logvar.clamp(MIN_LOGVAR, MAX_LOGVAR)
+
+    @property
+    def std(self) -> Tensor:
+        return (0.5 * self.logvar).exp()
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """mean + std * noise, the reparametrisation trick; (B, z, h, w)."""
+        return self.mean + self.std * draw_normal(self.mean.shape, self.mean, generator)
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def kl(self) -> Tensor:
+        """KL(q(z|x) || N(0, I)) in nats per image, (B,)."""
+        return kl_to_standard_normal(self.mean, self.logvar)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """ln q(z|x) in nats, (B,)."""
+        return gaussian_log_density(z, self.mean, self.logvar)
+
+
+@dataclass
+class VAEEncoderOutput(ModelOutput):
+    """`latent_dist`: the posterior. `latents`: its mean (B, latent_channels, h, w)."""
+
+    latent_dist: DiagonalGaussian | None = None
+    latents: Tensor | None = None
+
+
+@dataclass
+class VAEOutput(ModelOutput):
+    """What a forward pass of the VAE gives.
+
+    Args:
+        loss: negative_log_likelihood + kl_weight * kl, or minus the importance weighted bound; nats per image.
+        reconstruction: (B, C, H, W) on the [-1, 1] scale.
+        negative_log_likelihood: -ln p(x|z), batch mean in nats per image.
+        kl: KL(q(z|x) || N(0, I)), batch mean in nats per image.
+        latents: the z that was decoded, (B, latent_channels, h, w).
+        mean, logvar: of the posterior, (B, latent_channels, h, w).
+    """
+
+    loss: Tensor | None = None
+    reconstruction: Tensor | None = None
+    negative_log_likelihood: Tensor | None = None
+    kl: Tensor | None = None
+    latents: Tensor | None = None
+    mean: Tensor | None = None
+    logvar: Tensor | None = None
+
+
+class VAEModel(AutoencoderPreTrainedModel):
+    """A VAE. In eval mode it decodes the mean, unless a `generator` is given to draw z.
+
+    >>> model = VAEModel(VAEConfig(image_size=28, num_channels=1, backbone="mlp", latent_channels=2))
+    >>> model.sample(4, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 1, 28, 28])
+    """
+
+    config: VAEConfig
+    config_class = VAEConfig
+
+    def __init__(self, config: VAEConfig):
+        z = config.latent_channels
+        super().__init__(config, encoder_width=2 * z, latent_width=2 * z, code_width=z, decoder_width=z)
+        self.post_init()
+
+    def encode(self, pixel_values: Tensor, return_dict: bool | None = None) -> VAEEncoderOutput | tuple:
+        """(B, C, H, W) in [-1, 1] -> the posterior `latent_dist`, and its mean as `latents`."""
+        posterior = DiagonalGaussian(self.encode_pixels(pixel_values))
+        return self.as_return_type(VAEEncoderOutput(latent_dist=posterior, latents=posterior.mean), return_dict)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        generator: torch.Generator | None = None,
+        return_loss: bool = True,
+        return_dict: bool | None = None,
+        *,
+        kl_weight: float | None = None,
+    ) -> VAEOutput | tuple:
+        """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1] and weighs the ELBO.
+
+        Args:
+            generator: draws z. Without one, training draws from the global state and eval decodes the mean.
+            kl_weight: beta of this step; the config's value if None.
+        """
+        posterior = DiagonalGaussian(self.encode_pixels(pixel_values))
+        draws = self.training or generator is not None
+        latents = posterior.sample(generator) if draws else posterior.mode()  # (B, z, h, w)
+        raw = self.decode_latents(latents)
+        output = VAEOutput(
+            reconstruction=self.likelihood.mean(raw), latents=latents, mean=posterior.mean, logvar=posterior.logvar
+        )
+        if return_loss:
+            kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
+            output.negative_log_likelihood = self.negative_log_likelihood(raw, pixel_values).mean()
+            output.kl = posterior.kl().mean()
+            output.loss = output.negative_log_likelihood + kl_weight * output.kl
+            if self.training and self.config.num_importance_samples > 1:
+                output.loss = -self.importance_bound(posterior, pixel_values, generator).mean()
+        return self.as_return_type(output, return_dict)
+
+    def importance_bound(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
+        """ln 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats per image, (B,). Burda et al. 2016, equation 8."""
+        k = self.config.num_importance_samples
+        repeated = DiagonalGaussian(posterior.parameters.repeat_interleave(k, 0))  # (B * k, 2 z, h, w)
+        log_weights = self.log_importance_weights(repeated, pixel_values.repeat_interleave(k, 0), generator)
+        return log_weights.view(-1, k).logsumexp(1) - math.log(k)
+
+    def log_importance_weights(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
+        """ln p(x|z) + ln p(z) - ln q(z|x) at one z ~ q(z|x) for each row, in nats per image, (B,)."""
+        z = posterior.sample(generator)
+        log_likelihood = -self.negative_log_likelihood(self.decode_latents(z), pixel_values)
+        z = full_precision(z)
+        log_prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
+        return log_likelihood + log_prior - posterior.log_prob(z)
+
+    def loss_terms(self) -> dict[str, float]:
+        if self.config.num_importance_samples > 1:
+            return {f"importance weighted bound, k={self.config.num_importance_samples} [nats per image]": 1.0}
+        return {**super().loss_terms(), "kl to N(0, I) [nats per image]": self.config.kl_weight}
+
+    def draw_latents(self, num_images: int, generator: torch.Generator | None) -> Tensor:
+        """From the prior N(0, I)."""
+        like = next(self.decoder.parameters())
+        return draw_normal((num_images, self.config.latent_channels, *self.grid_size), like, generator)
+
+    def latents_for_statistics(self, pixel_values: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.encode(pixel_values, return_dict=True).latent_dist.sample(generator)
