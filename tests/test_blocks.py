@@ -170,6 +170,12 @@ def test_dalle_residuals_are_damped_by_the_square_of_the_depth():
     torch.testing.assert_close(block(x), x + block.res_path(x) / 36)
 
 
+def test_dalle_encoder_sees_pixels_squeezed_as_openai_squeezes_them():
+    encoder, _ = build(small_config("dalle"))
+    pixels = torch.rand(1, 3, 8, 8)  # map_pixels of dall_e/utils.py: (1 - 2 * 0.1) * x + 0.1
+    torch.testing.assert_close(encoder(2 * pixels - 1), encoder.blocks(0.8 * pixels + 0.1))
+
+
 def test_conv_is_the_net_of_the_vq_vae_paper():
     """Written out once more as sonnet's nets/vqvae.py has it: relu before and inside each residual layer."""
     config = small_config("conv", block_out_channels=(8, 16, 16), residual_channels=4, layers_per_block=2)

@@ -66,7 +66,7 @@ def dalle_output(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class DalleEncoder(nn.Module):
-    """(B, C, H, W) -> (B, out_channels, h, w), h = H / 2**(groups - 1), by max-pooling; out_channels = K logits."""
+    """(B, C, H, W) in [-1, 1] -> (B, out_channels, h, w), h = H / 2**(groups - 1), by max-pooling; K logits."""
 
     def __init__(self, config, out_channels: int):
         super().__init__()
@@ -77,7 +77,8 @@ class DalleEncoder(nn.Module):
         self.blocks = nn.Sequential(blocks)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.blocks(pixel_values)
+        # OpenAI's net sees x in [0, 1] squeezed to 0.8 x + 0.1. No weights can do that: the zero padding comes after.
+        return self.blocks(0.4 * pixel_values + 0.5)
 
 
 class DalleDecoder(nn.Module):
