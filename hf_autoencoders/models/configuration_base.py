@@ -33,7 +33,6 @@ class AutoencoderConfig(PreTrainedConfig):
         mid_block_add_attention (`bool`): self-attention at the coarsest level of `resnet`, as in diffusers.
         attention_levels: levels of `resnet` (0 = finest) with self-attention behind every residual block; taming and
             LlamaGen have it at the coarsest.
-        attention_levels: levels of `resnet` (0 is the finest) whose blocks are followed by self-attention.
         hidden_sizes: widths of the hidden layers of `mlp`, from the picture to the latent.
         hidden_act (`str`): activation of `mlp`: `relu`, `tanh`, `silu`, `gelu`, ...
         reconstruction_loss (`str`): the likelihood of a pixel: `bce` (Bernoulli), `mse` (Gaussian), `l1` (Laplace),
@@ -52,7 +51,6 @@ class AutoencoderConfig(PreTrainedConfig):
     residual_channels: int = 32
     norm_num_groups: int = 32
     mid_block_add_attention: bool = True
-    attention_levels: list[int] | tuple[int, ...] = ()
     attention_levels: list[int] | tuple[int, ...] = ()
     hidden_sizes: list[int] | tuple[int, ...] = (512, 256)
     hidden_act: str = "relu"
