@@ -362,6 +362,8 @@ def test_backbones_export_with_dynamic_batch_and_size(backbone):
     [
         ("dalle", {"block_out_channels": (6, 8)}, "multiples of 4"),
         ("conv", {"block_out_channels": (8,)}, "at least two entries"),
+        ("dalle", {"layers_per_block": 0}, "`layers_per_block` must be >= 1"),
+        ("resnet", {"layers_per_block": 0}, "`layers_per_block` must be >= 1"),
         ("resnet", {"attention_levels": (3,)}, "`attention_levels` must lie in 0..2"),
         ("resnet", {"norm_num_groups": 3, "block_out_channels": (8, 16)}, "`norm_num_groups`"),
     ],

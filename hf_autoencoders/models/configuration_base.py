@@ -129,6 +129,11 @@ class AutoencoderConfig(PreTrainedConfig):
             )
         if self.backbone == "mlp":
             return
+        if self.backbone in ("resnet", "dalle") and self.layers_per_block < 1:
+            raise ValueError(
+                f"`layers_per_block` must be >= 1 for the `{self.backbone}` backbone, whose blocks change the width "
+                f"between levels, got {self.layers_per_block}."
+            )
         stride = self.downsample_factor
         if self.height % stride or self.width % stride:
             raise ValueError(
