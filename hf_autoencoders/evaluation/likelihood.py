@@ -1,0 +1,337 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""How likely a model finds pictures: ELBO, importance weighted bound L_k, active units, bits per dimension.
+
+All in nats per image unless a name says otherwise, of pixels x = (pixel_values + 1) / 2 in [0, 1], the model in eval
+mode. A number is worth nothing without its data setting (grey levels, binarised anew, binarised once): see
+`data_setting`.
+
+    report = measure_likelihood(model, batches, num_samples=5000, setting=data_setting("fixed", seed=0))
+    report.lines()
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is above; Burda et al. 2016, section 5.2
+ROWS_PER_PASS = 1000  # decoder rows at which the importance bound runs about as fast as it can on a CPU
+
+CONTINUOUS, DISCRETE, NO_LIKELIHOOD = "continuous", "discrete", "no likelihood"
+UNITS = {
+    CONTINUOUS: "bits/dim of 8-bit pixels, from a density over [0, 1]",
+    DISCRETE: "bits/dim of binary pixels",
+    NO_LIKELIHOOD: "bits/dim of a cross-entropy with grey-level targets, which is no likelihood",
+}
+
+
+# -- which data --------------------------------------------------------------------------------------------------------
+
+
+def data_setting(binarize: str = "none", seed: int = 0) -> str:
+    """The name under which figures on these pixels may be compared.
+
+    Args:
+        binarize: `none`, `dynamic` or `fixed`, as the data set was loaded.
+        seed: of the draw.
+
+    >>> data_setting("fixed", seed=3)
+    'binarised once by a Bernoulli draw of seed 3 (not the published static split)'
+    """
+    names = {
+        "none": "grey levels",
+        "dynamic": "dynamically binarised (drawn anew in each epoch)",
+        "fixed": f"binarised once by a Bernoulli draw of seed {seed} (not the published static split)",
+    }
+    if binarize not in names:
+        raise ValueError(f"`binarize` must be one of {', '.join(names)}, got {binarize!r}.")
+    return names[binarize]
+
+
+def likelihood_kind(reconstruction_loss: str, pixels: Tensor) -> str:
+    """`continuous`, `discrete` or `no likelihood`: what this likelihood says of these pixels in [-1, 1].
+
+    Bernoulli on grey levels is a cross-entropy: its floor is the pixels' own entropy (45.5 nats on MNIST's test set).
+    """
+    if reconstruction_loss != "bce":
+        return CONTINUOUS
+    return DISCRETE if bool((pixels.abs() == 1).all()) else NO_LIKELIHOOD
+
+
+def bits_per_dim(nats: float, dimensions: int, kind: str) -> float:
+    """Nats per image -> bits per dimension: nats / (dimensions ln 2), + 8 where a density over [0, 1] has 256 levels.
+
+    >>> bits_per_dim(0.0, 784, "continuous")  # the uniform density: all eight bits
+    8.0
+    """
+    return nats / (dimensions * math.log(2)) + (8 if kind == CONTINUOUS else 0)
+
+
+# -- one batch ---------------------------------------------------------------------------------------------------------
+
+
+def offers_importance_weights(model: nn.Module) -> bool:
+    """Whether L_k can be taken: the model draws latents from a posterior and weighs them."""
+    return hasattr(model, "log_importance_weights")
+
+
+@torch.no_grad()
+def elbo(model: nn.Module, pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """E_q[ln p(x|z)] - KL(q(z|x) || p(z)) by one draw of z, the KL exact; (B,) float64 in nats. Kingma & Welling 2014.
+
+    Args:
+        model: one whose `encode` gives a `latent_dist`.
+        pixel_values: (B, C, H, W) in [-1, 1].
+    """
+    posterior = model.encode(pixel_values, return_dict=True).latent_dist
+    raw = model.decode_latents(posterior.sample(generator))
+    return -(model.negative_log_likelihood(raw, pixel_values).double() + posterior.kl().double())
+
+
+class LogMeanExp:
+    """ln 1/k sum_i exp(w_i) of values that arrive in parts; memory for one number an image, in float64.
+
+    >>> mean = LogMeanExp()
+    >>> mean.add(torch.tensor([[0.0, -10.0]]))
+    >>> mean.add(torch.tensor([[math.log(3), -10.0]]))
+    >>> mean.value()
+    tensor([  0.6931, -10.0000], dtype=torch.float64)
+    """
+
+    def __init__(self):
+        self.total: Tensor | None = None  # (B,) ln of the sum so far
+        self.count = 0
+
+    def add(self, log_weights: Tensor) -> None:
+        """`log_weights`: (samples, B)."""
+        part = log_weights.double().logsumexp(0)
+        self.total = part if self.total is None else torch.logaddexp(self.total, part)
+        self.count += len(log_weights)
+
+    def value(self) -> Tensor:
+        return self.total - math.log(self.count)
+
+
+@torch.no_grad()
+def importance_bound(
+    model: nn.Module,
+    pixel_values: Tensor,
+    num_samples: int,
+    generator: torch.Generator | None = None,
+    samples_per_pass: int | None = None,
+) -> Tensor:
+    """L_k = ln 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x), z_i ~ q(z|x); (B,) float64 in nats. Burda et al. 2016, equation 8.
+
+    A lower bound of ln p(x), in expectation rising with k. Memory does not depend on k.
+
+    Args:
+        model: one with `log_importance_weights`.
+        pixel_values: (B, C, H, W) in [-1, 1].
+        num_samples: k.
+        samples_per_pass: how many of them are decoded together, B times as many rows; by default about 1,000 rows.
+    """
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
+    batch = len(pixel_values)
+    together = min(num_samples, samples_per_pass or max(1, ROWS_PER_PASS // batch))
+    # Whole batches one after the other, so that draws come in the same order however many are decoded together.
+    repeated = pixel_values.repeat(together, 1, 1, 1)  # (together * B, C, H, W)
+    posterior = model.encode(repeated, return_dict=True).latent_dist
+    mean = LogMeanExp()
+    while mean.count < num_samples:
+        log_weights = model.log_importance_weights(posterior, repeated, generator).view(together, batch)
+        mean.add(log_weights[: num_samples - mean.count])
+    return mean.value()
+
+
+# -- a whole set -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LatentUse:
+    """What a posterior makes of each latent unit, over a data set. Tensors are float64 (z, h, w).
+
+    Args:
+        kl: mean over the images of a unit's KL(q || N(0, 1)), in nats.
+        variance: Var_x(E_q[z]), of the posterior means over the images.
+    """
+
+    kl: Tensor
+    variance: Tensor
+
+    @property
+    def active(self) -> int:
+        """Units whose posterior mean moves with the image by more than a variance of 0.01."""
+        return int((self.variance > ACTIVE_VARIANCE).sum())
+
+    @property
+    def units(self) -> int:
+        return self.variance.numel()
+
+
+@torch.no_grad()
+def measure_latent_use(model: nn.Module, batches: Iterable[Tensor]) -> LatentUse:
+    """Active units and KL of each unit of a model whose `encode` gives a `latent_dist`.
+
+    Args:
+        batches: of pixels (B, C, H, W) in [-1, 1].
+    """
+    count, kl, total, square = 0, 0.0, 0.0, 0.0
+    for pixel_values in batches:
+        posterior = model.encode(pixel_values, return_dict=True).latent_dist
+        mean, logvar = posterior.mean.double(), posterior.logvar.double()
+        kl = kl + 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(0)
+        total, square, count = total + mean.sum(0), square + mean.square().sum(0), count + len(mean)
+    if count < 2:
+        raise ValueError(f"A variance over images needs at least 2 of them, got {count}.")
+    return LatentUse(kl / count, (square - total.square() / count) / (count - 1))
+
+
+@dataclass
+class LikelihoodReport:
+    """Figures over a whole set, in nats per image; None where a model has no such thing.
+
+    Args:
+        setting: the data setting.
+        kind: `continuous`, `discrete` or `no likelihood`, of the decoder's distribution.
+        prior: `N(0, I)`, `uniform codes`, `learned codes` or `none`.
+        images: how many.
+        dimensions: C * H * W.
+        reconstruction: -E_q[ln p(x|z)], one draw an image.
+        rate: nats for the latent code: KL(q(z|x) || p(z)), or minus the log-probability of the codes under a learned
+            prior.
+        bound: reconstruction + rate, an upper bound of -ln p(x): minus the ELBO.
+        bits_per_dim: of the bound.
+        num_samples, importance_bound: k and -L_k, a tighter upper bound of -ln p(x).
+        importance_standard_error: of `importance_bound` as a mean over images.
+        active_units, units: see `LatentUse`.
+    """
+
+    setting: str
+    kind: str
+    prior: str
+    images: int
+    dimensions: int
+    reconstruction: float
+    rate: float | None = None
+    bound: float | None = None
+    bits_per_dim: float | None = None
+    num_samples: int | None = None
+    importance_bound: float | None = None
+    importance_standard_error: float | None = None
+    active_units: int | None = None
+    units: int | None = None
+
+    def to_dict(self) -> dict[str, float | int | str]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def lines(self) -> list[str]:
+        """For people: one figure a line, with its unit."""
+        text = [
+            f"data: {self.setting}, {self.images:,} images",
+            f"reconstruction {self.reconstruction:.2f} nats per image",
+        ]
+        if self.bound is not None:
+            text.append(f"-ELBO {self.bound:.2f} nats per image (rate {self.rate:.2f}, prior: {self.prior})")
+            text.append(f"{self.bits_per_dim:.3f} {UNITS[self.kind]}")
+        if self.importance_bound is not None:
+            error = self.importance_standard_error
+            text.append(f"-L_{self.num_samples} {self.importance_bound:.2f} +- {error:.2f} nats per image")
+        if self.units is not None:
+            text.append(f"{self.active_units} of {self.units} units are active")
+        return text
+
+
+@torch.no_grad()
+def measure_likelihood(
+    model: nn.Module,
+    batches: Callable[[], Iterable[Tensor]],
+    setting: str,
+    num_samples: int = 0,
+    code_nats: Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+) -> LikelihoodReport:
+    """Every model under one protocol: likelihood plus the cost of its latents under N(0, I), uniform or learned codes.
+
+    A model without a prior (an autoencoder) gets its reconstruction only: it assigns no probability to a picture.
+
+    Args:
+        batches: gives the batches of pixels (B, C, H, W) in [-1, 1] from the start, each time it is called.
+        setting: see `data_setting`.
+        num_samples: k of L_k, for models that draw from a posterior; 0 leaves it out (5,000 is customary).
+        code_nats: of a learned prior: image tokens (B, h, w) -> minus their log-probability in nats, (B,). The tokens
+            are then the likeliest ones, a code that a decoder can undo; without it, uniform codes are assumed.
+        seed: of the draws.
+    """
+    model.eval()
+    report = description_length(model, batches(), setting, code_nats, seed)
+    if offers_importance_weights(model):
+        use = measure_latent_use(model, batches())
+        report.active_units, report.units = use.active, use.units
+        if num_samples:
+            report.num_samples = num_samples
+            report.importance_bound, report.importance_standard_error = mean_importance_bound(
+                model, batches(), num_samples, seed
+            )
+    return report
+
+
+def description_length(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    setting: str,
+    code_nats: Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+) -> LikelihoodReport:
+    """Reconstruction, rate and their sum over a whole set; arguments as for `measure_likelihood`."""
+    generator = torch.Generator().manual_seed(seed)
+    images, reconstruction, rate, kinds, prior, dimensions = 0, 0.0, 0.0, set(), "none", 0
+    for pixel_values in batches:
+        output = draw(model, pixel_values, generator, deterministic=code_nats is not None)
+        nats, prior = rate_of(output, code_nats)
+        batch, dimensions = len(pixel_values), pixel_values[0].numel()
+        reconstruction += batch * output.negative_log_likelihood.double().item()
+        rate, images = rate + batch * nats, images + batch
+        kinds.add(likelihood_kind(model.config.reconstruction_loss, pixel_values))
+    if not images:
+        raise ValueError("A likelihood needs at least one batch of pictures, got none.")
+    kind = NO_LIKELIHOOD if NO_LIKELIHOOD in kinds else kinds.pop()
+    report = LikelihoodReport(setting, kind, prior, images, dimensions, reconstruction / images)
+    if prior != "none":
+        report.rate = rate / images
+        report.bound = report.reconstruction + report.rate
+        report.bits_per_dim = bits_per_dim(report.bound, dimensions, kind)
+    return report
+
+
+def draw(model: nn.Module, pixel_values: Tensor, generator: torch.Generator, deterministic: bool):
+    """A forward pass whose latents are drawn from q: one-hot ones where the model could also relax them."""
+    if deterministic:
+        return model(pixel_values, return_dict=True)
+    hard = {"hard": True} if "hard" in inspect.signature(model.forward).parameters else {}
+    return model(pixel_values, generator=generator, return_dict=True, **hard)
+
+
+def rate_of(output, code_nats: Callable[[Tensor], Tensor] | None) -> tuple[float, str]:
+    """(nats per image for the latents, name of the prior)"""
+    tokens = getattr(output, "image_tokens", None)
+    if code_nats is not None:
+        if tokens is None:
+            raise ValueError("`code_nats` is the learned prior of image tokens, but this model gives no image tokens.")
+        return code_nats(tokens).double().mean().item(), "learned codes"
+    if getattr(output, "kl", None) is None:
+        return 0.0, "none"
+    return output.kl.double().item(), "N(0, I)" if tokens is None else "uniform codes"
+
+
+def mean_importance_bound(
+    model: nn.Module, batches: Iterable[Tensor], num_samples: int, seed: int = 0
+) -> tuple[float, float]:
+    """(-L_k over a whole set in nats per image, its standard error)"""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.cat([importance_bound(model, batch, num_samples, generator).cpu() for batch in batches])
+    return -values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
