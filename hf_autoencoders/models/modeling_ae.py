@@ -65,10 +65,10 @@ class AEModel(AutoencoderPreTrainedModel):
         """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1]. `generator` is not used: nothing is drawn."""
         latents = self.encode_pixels(pixel_values)  # (B, D, h, w)
         raw = self.decode_latents(latents)  # (B, decoder_out_channels, H, W)
-        output = AEOutput(reconstruction=self.likelihood.mean(raw), latents=latents)
-        if return_loss:
-            output.negative_log_likelihood = self.negative_log_likelihood(raw, pixel_values).mean()
-            output.loss = output.negative_log_likelihood
+        loss = self.negative_log_likelihood(raw, pixel_values).mean() if return_loss else None
+        output = AEOutput(
+            loss=loss, reconstruction=self.likelihood.mean(raw), negative_log_likelihood=loss, latents=latents
+        )
         return self.as_return_type(output, return_dict)
 
     def draw_latents(self, num_images: int, generator: torch.Generator | None) -> Tensor:

@@ -114,18 +114,20 @@ class DVAEModel(DiscreteAutoencoder):
         quantized = self.quantize(logits, temperature, hard, generator)  # .latents (B, D, h, w)   .codes (B, h, w)
         raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
         output = DVAEOutput(
+            **(self.losses(logits, raw, pixel_values, kl_weight) if return_loss else {}),
             reconstruction=self.likelihood.mean(raw),
             perplexity=quantized.perplexity,
             codebook_usage=quantized.codebook_usage,
             latents=logits,
             image_tokens=quantized.codes,
         )
-        if return_loss:
-            kl_weight = config.kl_weight if kl_weight is None else kl_weight
-            output.negative_log_likelihood = self.negative_log_likelihood(raw, pixel_values).mean()
-            output.kl = kl_to_uniform(logits).mean()
-            output.loss = output.negative_log_likelihood + kl_weight * output.kl
         return self.as_return_type(output, return_dict)
+
+    def losses(self, logits, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
+        """The negative ELBO with beta on the KL to uniform codes, and its terms, in nats per image."""
+        kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
+        nll, kl = self.negative_log_likelihood(raw, pixel_values).mean(), kl_to_uniform(logits).mean()
+        return {"loss": nll + kl_weight * kl, "negative_log_likelihood": nll, "kl": kl}
 
     def loss_terms(self) -> dict[str, float]:
         return {**super().loss_terms(), "kl to uniform codes [nats per image]": self.config.kl_weight}

@@ -119,16 +119,23 @@ class VAEModel(AutoencoderPreTrainedModel):
         latents = posterior.sample(generator) if draws else posterior.mode()  # (B, z, h, w)
         raw = self.decode_latents(latents)
         output = VAEOutput(
-            reconstruction=self.likelihood.mean(raw), latents=latents, mean=posterior.mean, logvar=posterior.logvar
+            **(self.losses(posterior, raw, pixel_values, generator, kl_weight) if return_loss else {}),
+            reconstruction=self.likelihood.mean(raw),
+            latents=latents,
+            mean=posterior.mean,
+            logvar=posterior.logvar,
         )
-        if return_loss:
-            kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
-            output.negative_log_likelihood = self.negative_log_likelihood(raw, pixel_values).mean()
-            output.kl = posterior.kl().mean()
-            output.loss = output.negative_log_likelihood + kl_weight * output.kl
-            if self.training and self.config.num_importance_samples > 1:
-                output.loss = -self.importance_bound(posterior, pixel_values, generator).mean()
         return self.as_return_type(output, return_dict)
+
+    def losses(self, posterior, raw, pixel_values, generator, kl_weight: float | None) -> dict[str, Tensor]:
+        """The negative ELBO and its terms; in training with several importance samples, their bound as the loss."""
+        kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
+        nll, kl = self.negative_log_likelihood(raw, pixel_values).mean(), posterior.kl().mean()
+        if self.training and self.config.num_importance_samples > 1:
+            loss = -self.importance_bound(posterior, pixel_values, generator).mean()
+        else:
+            loss = nll + kl_weight * kl
+        return {"loss": loss, "negative_log_likelihood": nll, "kl": kl}
 
     def importance_bound(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
         """ln 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats per image, (B,). Burda et al. 2016, equation 8."""

@@ -113,6 +113,7 @@ class VQVAEModel(DiscreteAutoencoder):
         quantized = self.quantize(z_e)  # .latents (B, D, h, w)   .codes (B, h, w)
         raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
         output = VQVAEOutput(
+            **(self.losses(quantized, raw, pixel_values, commitment_cost) if return_loss else {}),
             reconstruction=self.likelihood.mean(raw),
             perplexity=quantized.perplexity,
             codebook_usage=quantized.codebook_usage,
@@ -120,19 +121,22 @@ class VQVAEModel(DiscreteAutoencoder):
             latents=z_e,
             image_tokens=quantized.codes,
         )
-        if return_loss:
-            beta = self.config.commitment_cost if commitment_cost is None else commitment_cost
-            output.negative_log_likelihood = self.negative_log_likelihood(raw, pixel_values).mean()
-            output.kl = self.kl_to_uniform_prior(quantized.codes)
-            output.reconstruction_loss = self.training_error(raw, pixel_values)
-            output.codebook_loss, output.commitment_loss = quantized.codebook_loss, quantized.commitment_loss
-            codebook_weight, commitment_weight = (beta, 1.0) if self.config.legacy_commitment else (1.0, beta)
-            output.loss = (
-                output.reconstruction_loss
-                + codebook_weight * output.codebook_loss
-                + commitment_weight * output.commitment_loss
-            )
         return self.as_return_type(output, return_dict)
+
+    def losses(self, quantized, raw, pixel_values, commitment_cost: float | None) -> dict[str, Tensor]:
+        """reconstruction + codebook + beta * commitment (equation 3), and the likelihood in nats beside it."""
+        beta = self.config.commitment_cost if commitment_cost is None else commitment_cost
+        codebook_weight, commitment_weight = (beta, 1.0) if self.config.legacy_commitment else (1.0, beta)
+        reconstruction_loss = self.training_error(raw, pixel_values)
+        codebook_loss, commitment_loss = quantized.codebook_loss, quantized.commitment_loss
+        return {
+            "loss": reconstruction_loss + codebook_weight * codebook_loss + commitment_weight * commitment_loss,
+            "negative_log_likelihood": self.negative_log_likelihood(raw, pixel_values).mean(),
+            "kl": self.kl_to_uniform_prior(quantized.codes),
+            "reconstruction_loss": reconstruction_loss,
+            "codebook_loss": codebook_loss,
+            "commitment_loss": commitment_loss,
+        }
 
     def training_error(self, raw: Tensor, pixel_values: Tensor) -> Tensor:
         """The reconstruction term on its published scale, a scalar: per element, `mse` over the data's variance."""
