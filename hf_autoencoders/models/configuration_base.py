@@ -129,6 +129,11 @@ class AutoencoderConfig(PreTrainedConfig):
             )
         if self.backbone == "mlp":
             return
+        if self.backbone == "conv" and len(widths) < 2:
+            raise ValueError(
+                f"`block_out_channels` of the conv backbone needs at least two entries: its last transposed "
+                f"convolution makes the picture, got {list(widths)}."
+            )
         if self.backbone in ("resnet", "dalle") and self.layers_per_block < 1:
             raise ValueError(
                 f"`layers_per_block` must be >= 1 for the `{self.backbone}` backbone, whose blocks change the width "
