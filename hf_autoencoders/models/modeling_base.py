@@ -60,7 +60,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
-    _keep_in_fp32_modules_strict = ["quantize"]
+    _keep_in_fp32_modules_strict = ["embedding", "embedding_proj", "project_in", "project_out"]  # not the int64 clock
     _no_split_modules = ["MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):

@@ -395,7 +395,7 @@ class VectorQuantizer(Quantizer):
     def revive_dead_codes(self, rows: Tensor) -> None:
         """Dead codes become vectors (N, D) of the batch, with new state; without a look at how many are dead."""
         counts, vectors = self.state.counts, self.embedding.weight
-        drawn = draw_global_rows(rows, min(self.size, MOST_REVIVED), self.seed, self.state.steps)
+        drawn = draw_global_rows(rows, min(self.size, MOST_REVIVED), self.seed, self.state.steps.long())
         expected = counts.mean()
         dead = counts < self.dead_code_threshold * expected
         order = dead.cumsum(0) - 1  # the first dead code takes the first vector drawn, and so on
