@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A small Hugging Face Hub in memory, on 127.0.0.1, for the real huggingface_hub client:  python tests/loopback_hub.py 8099
+"""A small Hugging Face Hub in memory, on 127.0.0.1, for the real client:  python tests/loopback_hub.py 8099
 
     with LoopbackHub() as hub:
         subprocess.run([sys.executable, "-c", body], env={**os.environ, **hub.environment(home=tmp_path)})
@@ -26,8 +26,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+
 LARGE_FILE = re.compile(r".*\.(safetensors|bin|pt|pkl|parquet|arrow|npy|png|gif|zip)")  # as .gitattributes names them
-LARGE_SIZE = 10 * 2**20      # bytes; above it every file is stored whole, whatever its name
+LARGE_SIZE = 10 * 2**20  # bytes; above it every file is stored whole, whatever its name
 SOME_DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -46,7 +47,7 @@ class User:
 
 USERS = {
     "hf_owner": User("owner", organizations=("org",)),
-    "hf_reader": User("owner", can_write=False, organizations=("org",)),      # a read-only token of the same person
+    "hf_reader": User("owner", can_write=False, organizations=("org",)),  # a read-only token of the same person
     "hf_stranger": User("stranger"),
 }
 
@@ -93,12 +94,12 @@ class Commit:
 
 @dataclass
 class Repository:
-    kind: str                                     # "model", "dataset" or "space"
+    kind: str  # "model", "dataset" or "space"
     repo_id: str
     private: bool = False
     commits: dict[str, Commit] = field(default_factory=dict)
-    history: dict[str, list[Commit]] = field(default_factory=dict)     # branch -> its commits, oldest first
-    tags: dict[str, str] = field(default_factory=dict)                 # tag -> oid
+    history: dict[str, list[Commit]] = field(default_factory=dict)  # branch -> its commits, oldest first
+    tags: dict[str, str] = field(default_factory=dict)  # tag -> oid
 
     def commit(self, files: dict[str, File], title: str, branch: str = "main") -> Commit:
         state = [self.kind, self.repo_id, branch, title, len(self.commits)]
@@ -142,7 +143,7 @@ class HubError(Exception):
 
 @dataclass
 class Response:
-    data: Any = field(default_factory=dict)       # bytes are sent as they are, anything else as JSON
+    data: Any = field(default_factory=dict)  # bytes are sent as they are, anything else as JSON
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -199,8 +200,8 @@ class Request:
 Handler = Callable[..., Response]
 ROUTES: list[tuple[tuple[str, ...], re.Pattern, Handler]] = []
 REPO = r"(?P<repo_id>[^/]+/[^/]+)"
-API = rf"/api/(?P<kind>model|dataset|space)s/{REPO}"              # /api/models/org/name
-SITE = rf"/(?:(?P<kind>dataset|space)s/)?{REPO}"                  # /org/name, /datasets/org/name
+API = rf"/api/(?P<kind>model|dataset|space)s/{REPO}"  # /api/models/org/name
+SITE = rf"/(?:(?P<kind>dataset|space)s/)?{REPO}"  # /org/name, /datasets/org/name
 
 
 def route(methods: str, pattern: str) -> Callable[[Handler], Handler]:
@@ -274,7 +275,8 @@ def large_file_batch(request: Request, kind: str, repo_id: str) -> Response:
     def answer(wish: dict) -> dict:
         if wish["oid"] in request.hub.large_files:
             return wish
-        return {**wish, "actions": {"upload": {"href": f"{request.hub.url}/storage/{wish['oid']}"}, "verify": {"href": verify}}}
+        upload = f"{request.hub.url}/storage/{wish['oid']}"
+        return {**wish, "actions": {"upload": {"href": upload}, "verify": {"href": verify}}}
 
     return Response({"transfer": "basic", "objects": [answer(wish) for wish in request.json["objects"]]})
 
@@ -353,13 +355,13 @@ def repository_info(request: Request, kind: str, repo_id: str, revision: str | N
     repository = request.repository(kind, repo_id)
     commit = repository.at(revision or "main")
     card = read_metadata(commit.files["README.md"].content.decode()) if "README.md" in commit.files else {}
-    with_sizes = "blobs" in request.query
-    siblings = [{"rfilename": path, **(file.describe() if with_sizes else {})} for path, file in sorted(commit.files.items())]
+    sizes = {path: file.describe() if "blobs" in request.query else {} for path, file in commit.files.items()}
     return Response({
         "_id": "0", "id": repo_id, "author": repo_id.split("/")[0], "sha": commit.oid, "private": repository.private,
-        "gated": False, "disabled": False, "downloads": 0, "likes": 0, "lastModified": SOME_DATE, "createdAt": SOME_DATE,
-        "tags": card.get("tags") or [], "pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name"),
-        "cardData": card, "siblings": siblings,
+        "gated": False, "disabled": False, "downloads": 0, "likes": 0,
+        "createdAt": SOME_DATE, "lastModified": SOME_DATE, "cardData": card, "tags": card.get("tags") or [],
+        "pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name"),
+        "siblings": [{"rfilename": path, **sizes[path]} for path in sorted(sizes)],
     })  # fmt: skip
 
 
@@ -371,8 +373,8 @@ def list_tree(request: Request, kind: str, repo_id: str, revision: str, folder: 
     if folder and not inside:
         raise HubError(404, f"{folder} does not exist on {revision}", "EntryNotFound")
     deep = request.query.get("recursive", ["false"])[0].lower() == "true"
-    near = [path for path in sorted([*inside, *folders_of(inside)]) if len(path) > len(prefix) and path.startswith(prefix)]
-    return Response([describe_path(files, path) for path in near if deep or "/" not in path[len(prefix):]])
+    below = sorted(path for path in [*inside, *folders_of(inside)] if path.startswith(prefix))
+    return Response([describe_path(files, path) for path in below if deep or "/" not in path[len(prefix) :]])
 
 
 @route("POST", rf"{API}/paths-info/(?P<revision>[^/]+)")
@@ -390,10 +392,11 @@ def download(request: Request, kind: str, repo_id: str, revision: str, path: str
     commit = request.repository(kind, repo_id).at(revision)
     if path not in commit.files:
         error = HubError(404, "Entry not found", "EntryNotFound")
-        error.response.headers["X-Repo-Commit"] = commit.oid      # transformers caches "not there" for this commit
+        error.response.headers["X-Repo-Commit"] = commit.oid  # transformers caches "not there" for this commit
         raise error
     file = commit.files[path]
-    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes", "X-Linked-Size": str(file.size)}
+    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
+    headers["Accept-Ranges"] = "bytes"
     wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
     if wanted is None:
         return Response(file.content, 200, headers)
