@@ -1,0 +1,351 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Figures of a model on a whole set of images, equal for every batch size and number of processes.
+
+Pixels come in [-1, 1] and are measured on the [0, 1] scale, reconstructions clamped to it. Every figure is made of sums
+in float64 and of whole-number histograms that are added over batches and processes first; nothing is a mean of means.
+"""
+
+import inspect
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+
+# Scalars of an output that are no means over images: of these the whole set has figures of its own, or none.
+_BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
+
+
+class Totals:
+    """Sums over images, and a histogram of the codes of each level, (levels, K)."""
+
+    def __init__(self):
+        self.sums: dict[str, float] = defaultdict(float)
+        self.codes: Tensor | None = None
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        """Adds one number, or the sum of a tensor's entries taken in float64."""
+        self.sums[name] += float(value.detach().cpu().double().sum()) if isinstance(value, Tensor) else value
+
+    def add_codes(self, image_tokens: Tensor, codebook_size: int, levels: int) -> None:
+        """Counts codes: (B, h, w), or (B, h, w, depth) level by level."""
+        tokens = image_tokens.detach().reshape(-1, levels).cpu()
+        offset = tokens + codebook_size * torch.arange(levels)
+        counts = torch.bincount(offset.flatten(), minlength=levels * codebook_size).view(levels, codebook_size)
+        self.codes = counts if self.codes is None else self.codes + counts
+
+    def merged(self) -> "Totals":
+        """The sum over all processes, the same on each. A process that saw no image counts as nothing."""
+        if not _distributed():
+            return self
+        parts: list = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, (dict(self.sums), self.codes))
+        total = Totals()
+        for sums, codes in parts:  # in rank order, so that all processes round alike
+            for name, value in sums.items():
+                total.sums[name] += value
+            if codes is not None:
+                total.codes = codes if total.codes is None else total.codes + codes
+        return total
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+# -- single figures ----------------------------------------------------------------------------------------------------
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error on the [0, 1] scale; of the whole set's error, as
+    torchmetrics' PeakSignalNoiseRatio(data_range=1.0), not the mean of each image's."""
+    return math.inf if mse == 0 else -10 * math.log10(mse)
+
+
+def ssim_sigma(height: int, width: int) -> float | None:
+    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) from 16 pixels a side on; 0.5 (5 x 5) from 6 on,
+    since torchmetrics leaves out the border that a window does not fit into; None (no SSIM) below."""
+    side = min(height, width)
+    return 1.5 if side >= 16 else 0.5 if side >= 6 else None
+
+
+def ssim_per_image(reconstruction: Tensor, target: Tensor) -> Tensor | None:
+    """Structural similarity of each pair on the [0, 1] scale, (B,), by torchmetrics; None for images too small."""
+    sigma = ssim_sigma(*target.shape[-2:])
+    if sigma is None:
+        return None
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(
+        reconstruction, target, sigma=sigma, data_range=1.0, reduction="none"
+    ).view(len(target))
+
+
+def bernoulli_floor(target: Tensor) -> Tensor:
+    """Entropy of the grey levels themselves in nats per image, (B,): no Bernoulli reconstruction gets below it.
+
+    0 for binary pictures; MNIST's grey levels: 45.5. A grey-level BCE is no likelihood: read what lies above this.
+    """
+    return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1)
+
+
+def bits_per_dim(nats: float, dimensions: int, continuous: bool) -> float:
+    """Bits for each pixel and channel: nats / (d ln 2), and 8 more where `nats` is of a density over [0, 1]^d, which
+    makes it comparable with codes for 256 grey levels."""
+    return nats / (dimensions * math.log(2)) + (8 if continuous else 0)
+
+
+def code_figures(counts: Tensor) -> dict[str, float]:
+    """Perplexity exp(entropy) and usage of a histogram (levels, K) of a whole set's codes.
+
+    Both are means over the levels of a residual quantizer, whose figures stand beside them as `perplexity_level_i`.
+    """
+    levels, size = counts.shape
+    shares = counts.double() / counts.sum(1, keepdim=True)
+    perplexities = torch.special.entr(shares).sum(1).exp()
+    used = (counts > 0).sum(1)
+    figures = {
+        "perplexity": float(perplexities.mean()),
+        "codebook_usage": float(used.double().mean() / size),
+        "codes_used": float(used.sum()),
+        "codes_total": float(levels * size),
+    }
+    if levels > 1:
+        for level in range(levels):
+            figures[f"perplexity_level_{level}"] = float(perplexities[level])
+            figures[f"codebook_usage_level_{level}"] = float(used[level] / size)
+    return figures
+
+
+# -- the whole set -----------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    accelerator: Any = None,
+    data_variance: float | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
+    ssim: bool = True,
+    clamp: bool = True,
+) -> dict[str, float]:
+    """Figures over all images of all processes.
+
+    Args:
+        model: bare or prepared by accelerate; run in eval mode, and put back.
+        batches: {"pixel_values": (B, C, H, W) in [-1, 1]}, this process's share. Either each image is on one process,
+            in batches as uneven as they come, or `batches` is a loader prepared by `accelerator`, whose repeated images
+            are left out.
+        accelerator: gives the device, and unwraps the model where its signature is read.
+        data_variance: divisor of `nmse`, that of the training pixels on [0, 1]; default: that of these images.
+        temperature: of the relaxed ELBO; the model's own if None.
+        seed: of the draws behind `elbo`, `relaxed_elbo` and `hard_elbo`, one per image.
+        ssim: it takes torchmetrics and about as long as a small model.
+        clamp: reconstructions to [0, 1] before they are measured.
+
+    Returns:
+        images                  how many
+        mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W]
+                                of the deterministic reconstruction (mean or argmax latents)
+        negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
+                                means over images of the same pass
+        elbo [nats per image]   where the model has a KL; latents drawn from the posterior where the model draws
+        relaxed_elbo, hard_elbo, elbo_gap = relaxed - hard
+                                where `forward` takes `hard`: Gumbel-softmax samples, and one-hot draws from q, whose
+                                bound is `elbo`
+        bits_per_dim_continuous | bits_per_dim_discrete
+                                of -elbo; discrete for a Bernoulli likelihood, which only fits binary pixels
+        bernoulli_floor         entropy of the pixels themselves, beside a Bernoulli likelihood
+        perplexity, codebook_usage, codes_used, codes_total
+                                where the output has `image_tokens`: of the histogram over the whole set
+
+    Raises:
+        ValueError: no image, or a batch without pixel_values.
+    """
+    bare = _bare(model, accelerator)
+    schedules = _Schedules.of(bare, temperature)
+    totals = Totals()
+    generator = None
+    with _evaluating(model):
+        for pixels, counted in _shares(batches, accelerator, _device(model, accelerator)):
+            if generator is None:
+                generator = torch.Generator(pixels.device).manual_seed(seed * 1_000_003 + _rank())
+            if counted and counted < len(pixels):
+                pixels = pixels[:counted]
+            passes = schedules.run(model, pixels, generator)
+            if counted:
+                _count(totals, pixels, passes, bare, ssim, clamp)
+    totals = totals.merged()
+    if not totals.sums["images"]:
+        raise ValueError("No image to evaluate on: the evaluation batches are empty on every process.")
+    return _figures(totals, data_variance, _continuous(bare))
+
+
+def _bare(model: nn.Module, accelerator: Any) -> nn.Module:
+    return accelerator.unwrap_model(model) if accelerator is not None else getattr(model, "module", model)
+
+
+def _device(model: nn.Module, accelerator: Any) -> torch.device:
+    if accelerator is not None:
+        return accelerator.device
+    tensor = next(model.parameters(), next(model.buffers(), None))
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if _distributed() else 0
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode, then whatever each module was in before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _continuous(bare: nn.Module) -> bool:
+    """Is the likelihood a density? All but the Bernoulli one are."""
+    return getattr(getattr(bare, "config", None), "reconstruction_loss", "mse") != "bce"
+
+
+class _Schedules:
+    """Which passes a model's signature asks for. `names`: keyword-only arguments of its forward."""
+
+    def __init__(self, names: set[str], temperature: float | None):
+        self.names = names
+        self.deterministic = {"temperature": temperature} if "temperature" in names and temperature is not None else {}
+
+    @classmethod
+    def of(cls, bare: nn.Module, temperature: float | None) -> "_Schedules":
+        # The class's forward: accelerate puts a wrapper for mixed precision on the instance.
+        return cls(set(inspect.signature(type(bare).forward).parameters), temperature)
+
+    def run(self, model: nn.Module, pixels: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Outputs by pass: `mean` always; `relaxed` and `hard`, or `sample`, where the model draws latents."""
+        passes = {"mean": model(pixels, **self.deterministic)}
+        if "hard" in self.names:
+            passes["relaxed"] = model(pixels, generator=generator, hard=False, **self.deterministic)
+            passes["hard"] = model(pixels, generator=generator, hard=True, **self.deterministic)
+        elif "kl_weight" in self.names:
+            passes["sample"] = model(pixels, generator=generator)
+        return passes
+
+
+def _shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: torch.device) -> Iterator[tuple]:
+    """(pixels on the device, how many of them count).
+
+    Every process runs the model equally often, repeating its last batch uncounted where its share is shorter: the
+    gathers of a sharded model (FSDP) wait for all.
+    """
+    rounds, done, pixels = _rounds(batches), 0, None
+    for batch in batches:
+        if "pixel_values" not in batch:
+            raise ValueError(f"An evaluation batch must hold `pixel_values`, got {', '.join(map(str, batch))}.")
+        pixels = batch["pixel_values"].to(device)
+        done += 1
+        yield pixels, _counted(batches, accelerator, len(pixels))
+    while pixels is not None and done < rounds:
+        done += 1
+        yield pixels, 0
+
+
+def _rounds(batches: Iterable) -> int:
+    """The largest number of batches on any process; 0 where there is one process or a length is unknown."""
+    if not _distributed():
+        return 0
+    lengths: list = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(lengths, len(batches) if hasattr(batches, "__len__") else None)
+    return 0 if None in lengths else max(lengths)
+
+
+def _counted(batches: Any, accelerator: Any, size: int) -> int:
+    """Images of this batch that are no repetition.
+
+    A loader that accelerate prepared fills the last round up with images from the start, so that all processes get
+    equal batches; of that round's concatenation in rank order only the first `remainder` are new.
+    """
+    if accelerator is None or accelerator.num_processes == 1:
+        return size
+    state = accelerator.gradient_state
+    prepared = state.in_dataloader and state.active_dataloader is batches
+    if not prepared or not getattr(getattr(batches, "batch_sampler", None), "even_batches", True):
+        return size
+    if not state.end_of_dataloader or state.remainder <= 0:
+        return size
+    return min(size, max(0, state.remainder - accelerator.process_index * size))
+
+
+def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Module, ssim: bool, clamp: bool) -> None:
+    """One batch into the sums; means over a batch are weighted by its size."""
+    count, mean = len(pixels), passes["mean"]
+    target = (pixels.float() + 1) / 2
+    reconstruction = (mean.reconstruction.float() + 1) / 2
+    if clamp:
+        reconstruction = reconstruction.clamp(0, 1)
+    totals.add("images", count)
+    totals.add("entries", target.numel())
+    totals.add("pixels", target)
+    totals.add("squared_pixels", target.square())
+    totals.add("squared_error", (reconstruction - target).square().flatten(1).sum(1))
+    similarities = ssim_per_image(reconstruction, target) if ssim else None
+    if similarities is not None:
+        totals.add("mean/ssim", similarities)
+    for name, value in mean.items():
+        if isinstance(value, Tensor) and value.dim() == 0 and name not in _BATCH_FIGURES:
+            totals.add(f"mean/{name}", count * float(value))
+    if not _continuous(bare):
+        totals.add("mean/bernoulli_floor", bernoulli_floor(target))
+    for name, output in passes.items():
+        if getattr(output, "kl", None) is not None and getattr(output, "negative_log_likelihood", None) is not None:
+            totals.add(f"bound/{name}", -count * float(output.negative_log_likelihood + output.kl))
+    tokens = getattr(mean, "image_tokens", None)
+    if tokens is not None:
+        totals.add_codes(tokens, bare.codebook_size, tokens.shape[3] if tokens.dim() == 4 else 1)
+
+
+def _figures(totals: Totals, data_variance: float | None, continuous: bool) -> dict[str, float]:
+    sums = totals.sums
+    images, entries = sums["images"], sums["entries"]
+    mse = sums["squared_error"] / entries
+    if data_variance is None:
+        data_variance = sums["squared_pixels"] / entries - (sums["pixels"] / entries) ** 2
+    figures = {
+        "images": images,
+        "mse": mse,
+        "nmse": mse / data_variance if data_variance > 0 else math.nan,
+        "psnr": psnr(mse),
+        "squared_error": sums["squared_error"] / images,
+    }
+    figures.update({name.removeprefix("mean/"): sums[name] / images for name in sums if name.startswith("mean/")})
+    figures.update(
+        _bounds({name.removeprefix("bound/"): sums[name] / images for name in sums if name.startswith("bound/")})
+    )
+    if "elbo" in figures:
+        label = "continuous" if continuous else "discrete"
+        figures[f"bits_per_dim_{label}"] = bits_per_dim(-figures["elbo"], round(entries / images), continuous)
+    if totals.codes is not None:
+        figures.update(code_figures(totals.codes))
+    return figures
+
+
+def _bounds(bounds: dict[str, float]) -> dict[str, float]:
+    """ELBOs in nats per image from the passes that gave them."""
+    if "hard" in bounds:
+        relaxed, hard = bounds["relaxed"], bounds["hard"]
+        return {"relaxed_elbo": relaxed, "hard_elbo": hard, "elbo_gap": relaxed - hard, "elbo": hard}
+    if "sample" in bounds:
+        return {"elbo": bounds["sample"]}
+    return {"elbo": bounds["mean"]} if "mean" in bounds else {}
