@@ -147,6 +147,11 @@ def test_data_that_is_not_on_the_hub_gets_no_hub_entry(own_run, dataset):
     assert ModelCard(card_of(own_run)).data.datasets is None
 
 
+def test_of_a_local_folder_only_its_name_is_shown(own_run):
+    write_metrics(own_run, dataset={"name": "/home/somebody/pictures"})
+    assert "trained on pictures." in card_of(own_run)
+
+
 def test_an_unknown_metric_is_shown_under_its_own_name(own_run):
     write_metrics(own_run, metrics={"fd_cnn": 1.25})
     assert "| fd_cnn | 1.25 |" in card_of(own_run)
@@ -556,3 +561,37 @@ def test_every_word_of_the_card_is_about_this_model(hub, published_runs):
             statements = [line for line in block.splitlines() if line and not line.startswith(("import ", "from "))]
             assert len(statements) == 5, statements
         assert set(re.findall(r'"(org/[^"]+)"', card)) == {repo_id}
+
+
+# -- the whole way -----------------------------------------------------------------------------------------------------
+
+
+def train(hub, folder: Path, *arguments: str) -> str:
+    """Trains a tiny VQ-VAE on the embedded digits, and returns what it printed."""
+    knobs = "--image_size 8 --num_channels 1 --block_out_channels 16 16 --codebook_size 32 --codebook_dim 8 --cpu"
+    script = str(ROOT / "scripts" / "train.py")
+    process = start(hub, folder, script, *knobs.split(), *arguments, PYTHONPATH=str(ROOT))
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return printed
+
+
+@pytest.mark.slow
+def test_training_publishes_while_it_runs_and_continues_from_the_hub(hub, tmp_path):
+    push = (
+        "--push_to_hub",
+        "--hub_model_id",
+        "org/trained",
+        "--hub_strategy",
+        "checkpoint",
+        "--checkpointing_steps",
+        "10",
+    )
+    train(hub, tmp_path, "--output_dir", "first", "--max_train_steps", "20", *push)
+    repository = hub.repository("org/trained")
+    pushes = ["Step 10", "Checkpoint checkpoint-00000010", "Step 20", "Checkpoint checkpoint-00000020"]
+    assert repository.titles[1:] == [*pushes, "End of training"]
+    written = json.loads((tmp_path / "first" / "metrics.json").read_text())["metrics"]
+    assert shown_values(repository.files["README.md"].content.decode()) == written
+    printed = train(hub, tmp_path, "--output_dir", "second", "--max_train_steps", "21", "--resume", "org/trained")
+    assert "at step 20 of 21" in printed

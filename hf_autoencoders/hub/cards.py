@@ -58,6 +58,11 @@ class Run:
         return str(self.dataset.get("name") or self.dataset.get("dataset_name") or "unknown")
 
     @property
+    def dataset_label(self) -> str:
+        """The name to show: a Hub id as it is, of a local folder its last part."""
+        return self.hub_dataset or Path(self.dataset_name).name
+
+    @property
     def hub_dataset(self) -> str | None:
         """The data set's Hub id, None for a local folder or embedded data."""
         is_hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.dataset_name) and not Path(self.dataset_name).exists()
@@ -193,9 +198,9 @@ METRICS = {
     "codes_used": ("Codes used", "codes"),
     "codes_total": ("Codes in the codebook", "codes"),
     "loss": ("Training loss on held-out images", "the model's own scale"),
-    "reconstruction_loss": ("its reconstruction term", "mean over pixels"),
-    "codebook_loss": ("its codebook term", "mean over latents"),
-    "commitment_loss": ("its commitment term, unweighted", "mean over latents"),
+    "reconstruction_loss": ("Training loss: reconstruction term", "mean over pixels"),
+    "codebook_loss": ("Training loss: codebook term", "mean over latents"),
+    "commitment_loss": ("Training loss: commitment term, unweighted", "mean over latents"),
 }
 
 
@@ -205,6 +210,12 @@ def metric_title(name: str) -> str:
 
 def metric_unit(name: str) -> str:
     return METRICS[name][1] if name in METRICS else ""
+
+
+def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Title, value and unit of each metric, in the order of METRICS, those of other names last."""
+    order = [*(name for name in METRICS if name in metrics), *(name for name in metrics if name not in METRICS)]
+    return [(metric_title(name), number(metrics[name]), metric_unit(name)) for name in order]
 
 
 def number(value: float) -> str:
@@ -238,8 +249,8 @@ def build_card(run: Run, repo_id: str, template: str | Path | None = None) -> Mo
         token_shape=token_shape(config),
         pixel_shape=(1, config.num_channels, config.height, config.width),
         pictures=pictures,
-        metrics=[(metric_title(name), number(value), metric_unit(name)) for name, value in run.metrics.items()],
-        dataset=run.dataset_name,
+        metrics=metric_rows(run.metrics),
+        dataset=run.dataset_label,
         hub_dataset=run.hub_dataset,
         facts=[(title, cell(text)) for title, text in training_facts(run)],
         settings=[(name, cell(value)) for name, value in model_settings(config)],
@@ -255,7 +266,7 @@ def card_data(run: Run, repo_id: str) -> ModelCardData:
         "task_type": "image-to-image",
         "task_name": "Image reconstruction",
         "dataset_type": run.dataset_name,
-        "dataset_name": run.dataset_name,
+        "dataset_name": run.dataset_label,
         "dataset_split": run.dataset.get("eval_split"),
     }
     results = [
@@ -330,7 +341,9 @@ def example_tokens(run: Run) -> str | None:
 
 def cell(value: Any) -> str:
     """Text that fits into one cell of a Markdown table."""
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        text = ", ".join(map(cell, value))
     return " ".join(text.split()).replace("|", "\\|")
 
 
