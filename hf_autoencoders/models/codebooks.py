@@ -223,21 +223,32 @@ def perplexity_and_usage(counts: Tensor) -> tuple[Tensor, Tensor]:
 def k_means(rows: Tensor, size: int, seed: int, iterations: int = 10, unit_norm: bool = False) -> tuple[Tensor, Tensor]:
     """`size` centroids of `rows` and how many rows each has: (N, D) -> (K, D), (K,). Lloyd 1982, a fixed effort.
 
-    A pure function of its arguments. Starts at distinct rows (repeated where N < K). A centroid that lost all its rows
-    is moved to a row drawn with a probability proportional to its squared error (as k-means++ draws), because real
-    batches are full of equal rows: on a plain background most of the first centroids coincide.
+    A pure function of its arguments. A centroid that lost all its rows is moved to a row that is badly served.
     """
-    order = scramble(len(rows), seed, 0, rows.device).argsort(stable=True)
-    centroids = rows[order[torch.arange(size, device=rows.device) % len(rows)]]
+    centroids = _spread_rows(rows, size, seed)
     for iteration in range(iterations):
         codes = nearest_codes(rows, centroids)
         statistics = code_statistics(rows, codes, size)
         counts, means = statistics[:, :1], statistics[:, 1:] / statistics[:, :1].clamp_min(1)
-        far = _draw_by_error(rows, centroids[codes], size, seed, iteration + 1)
+        far = _draw_by_error(rows, centroids[codes], size, seed, size + iteration)
         lost = (counts == 0).squeeze(1)
         means[lost] = far[: int(lost.sum())]
         centroids = F.normalize(means, dim=1) if unit_norm else means
     return centroids, count_codes(nearest_codes(rows, centroids), size, rows.dtype)
+
+
+def _spread_rows(rows: Tensor, size: int, seed: int) -> Tensor:
+    """`size` rows far from each other: one, then as many again, drawn by their squared distance to those before.
+
+    k-means++ (Arthur & Vassilvitskii 2007) in log2(K) rounds. Rows drawn evenly would mostly coincide: real batches
+    are full of equal ones, such as a plain background.
+    """
+    chosen = _draw_by_error(rows, rows.mean(0), 1, seed, 0)
+    while len(chosen) < size:
+        served = chosen[nearest_codes(rows, chosen)]
+        more = _draw_by_error(rows, served, min(len(chosen), size - len(chosen)), seed, len(chosen))
+        chosen = torch.cat([chosen, more])
+    return chosen
 
 
 def _draw_by_error(rows: Tensor, chosen: Tensor, count: int, seed: int, step: int) -> Tensor:

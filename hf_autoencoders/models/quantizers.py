@@ -174,9 +174,9 @@ class CodebookState(KeepsFloat32):
     @property
     def is_initialized(self) -> bool:
         """`initialized`, read from the device once: a look at a buffer in each step would stop a GPU's queue."""
-        if self._initialized is None:
+        if self._initialized is None and not self.initialized.is_meta:
             self._initialized = bool(self.initialized)
-        return self._initialized
+        return self._initialized is not False  # without values, nothing waits for data
 
     def set_initialized(self, counts: Tensor) -> None:
         self.counts.copy_(counts)
