@@ -1,0 +1,265 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The one training loop. It knows of a model its `loss`, the scalars beside it, and three calls for codebook state."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .arguments import Arguments
+from .checkpoints import Checkpoints
+from .data import ImageSplits
+from .ema import AveragedWeights
+from .launch import StopSignal
+from .logs import MetricsLog, Window, log_pictures, on_screen
+from .schedules import Schedule, Schedules
+
+
+@dataclass
+class Run:
+    """All that the loop needs, and where it stands.
+
+    Attributes:
+        model: the *prepared* model: gradients synchronise only through it.
+        core: the same model without wrappers, for what changes no gradient.
+        batches: gives the micro-batches from an optimizer step on, without end.
+        images: training and held-out split. processor: the image processor that is saved with the model.
+        evaluate: figures of the held-out split (a collective call). picture: originals above reconstructions.
+        after_checkpoint: is called on every process with the new checkpoint's folder.
+        total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
+        step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
+        figures: of the last evaluation, with its step. named_cures: remedies that were printed already.
+    """
+
+    arguments: Arguments
+    accelerator: Accelerator
+    model: nn.Module
+    core: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: Callable[[int], Iterator[dict[str, Tensor]]]
+    schedules: Schedules
+    learning_rate: Schedule
+    checkpoints: Checkpoints
+    log: MetricsLog
+    window: Window
+    total_steps: int
+    steps_per_epoch: int | None
+    images: ImageSplits
+    evaluate: Callable[[], dict[str, float]] | None = None
+    picture: Callable[[], Any] | None = None
+    processor: Any = None
+    averages: AveragedWeights | None = None
+    after_checkpoint: Callable[[Path], None] = lambda path: None
+    step: int = 0
+    evaluated: int = 0
+    seconds: float = 0.0
+    figures: tuple[int, dict[str, float]] | None = None
+    named_cures: set[str] = field(default_factory=set)
+
+
+def train(run: Run) -> bool:
+    """Trains to `run.total_steps`. False if a signal stopped it before, after a checkpoint."""
+    accelerator, model, core, optimizer = run.accelerator, run.model, run.core, run.optimizer
+    prepare_state(run)
+    with StopSignal(accelerator) as stop, Progress(run) as progress:
+        catch_up(run, progress)
+        micro_batches = (run.total_steps - run.step) * run.arguments.training.gradient_accumulation_steps
+        for batch in islice(run.batches(run.step), max(micro_batches, 0)):
+            set_learning_rate(optimizer, run.learning_rate(run.step))
+            with accelerator.accumulate(model):
+                output = model(**batch, **run.schedules(run.step))
+                accelerator.backward(output.loss)
+                extra = {}
+                if accelerator.sync_gradients:
+                    extra = clip_gradient(run)
+                    core.apply_state_updates()  # codebook statistics of all micro-batches and processes
+                optimizer.step()
+                optimizer.zero_grad()
+            run.window.add(output, **extra)
+            if accelerator.sync_gradients:
+                if run.averages is not None:
+                    run.averages.update(run.step)
+                run.step += 1
+                if not finish_step(run, progress, stop):
+                    return False
+    return True
+
+
+def prepare_state(run: Run):
+    """Before the first step of a new run the codebook sees the first global batch, as a whole."""
+    run.core.defer_state_updates(True)
+    run.model.train()
+    if run.step == 0:
+        micro_batches = islice(run.batches(0), run.arguments.training.gradient_accumulation_steps)
+        run.core.initialize_from_data(torch.cat([batch["pixel_values"] for batch in micro_batches]))
+
+
+def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
+    """What is due after an optimizer step, in this order; False if a signal ends the run here."""
+    logging = run.arguments.logging
+    progress.advance()
+    if due(run, logging.logging_steps) or run.step == run.total_steps:
+        write_log(run, progress)
+    if stop.agreed():
+        path = save_checkpoint(run)
+        progress.say(
+            f"Stopped by {stop.received or 'a signal to another process'} after step {run.step}; saved {path}."
+        )
+        return False
+    if due(run, logging.eval_steps):
+        write_evaluation(run, progress)
+    if due(run, logging.image_steps):
+        write_picture(run)
+    if due(run, logging.checkpointing_steps):
+        save_checkpoint(run)
+    return True
+
+
+def catch_up(run: Run, progress: "Progress"):
+    """The evaluation that a signal left out, when the run is resumed."""
+    if run.step and due(run, run.arguments.logging.eval_steps) and run.evaluated < run.step:
+        write_evaluation(run, progress)
+
+
+def due(run: Run, every: int) -> bool:
+    return every > 0 and run.step % every == 0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float):
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def clip_gradient(run: Run) -> dict[str, Tensor]:
+    """Clips where the run asks for it; the norm before clipping, for the log."""
+    limit = run.arguments.training.max_grad_norm
+    if not limit:
+        return {}
+    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), limit)
+    return {} if norm is None else {"grad_norm": torch.as_tensor(norm)}
+
+
+def write_log(run: Run, progress: "Progress"):
+    """One line of metrics.jsonl and of the screen: means over the window, and the codebook's health."""
+    means, health = run.window.flush(run.step)
+    record = {
+        "step": run.step,
+        **({"epoch": round(run.step / run.steps_per_epoch, 4)} if run.steps_per_epoch else {}),
+        **means,
+    }
+    record |= {"learning_rate": run.learning_rate(run.step - 1), **run.schedules(run.step - 1)}
+    if health is not None:
+        record |= {
+            "codes_used": health.used,
+            "codes_total": health.codebook_size,
+            "window_perplexity": health.perplexity,
+        }
+    run.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=run.step)
+    run.log.append({**record, "images_per_second": round(progress.images_per_second(), 1)})
+    progress.say(f"step {run.step}/{run.total_steps}  {on_screen(means)}")
+    if health is not None:
+        progress.say(f"  {health.line()}")
+        for cure in sorted(set(health.cures(run.core.config)) - run.named_cures):
+            run.named_cures.add(cure)
+            progress.say(f"  ! {cure}")
+
+
+def write_evaluation(run: Run, progress: "Progress"):
+    """Figures of the held-out split, of the averaged weights where the run keeps them."""
+    figures = {f"eval_{name}": value for name, value in run.evaluate().items()}
+    run.evaluated = run.step
+    run.log.append({"step": run.step, **figures})
+    run.accelerator.log(
+        {name: value for name, value in figures.items() if isinstance(value, (int, float))}, step=run.step
+    )
+    progress.say(f"step {run.step}  {on_screen(figures)}")
+    if not run.arguments.logging.image_steps:
+        write_picture(run)
+
+
+def write_picture(run: Run):
+    if run.accelerator.trackers:
+        log_pictures(run.accelerator, "reconstructions", run.picture(), run.step)
+
+
+def save_checkpoint(run: Run) -> Path:
+    """A whole checkpoint, after making sure that no loss of the window was nonsense."""
+    run.window.gather(run.step)
+    state = {
+        "step": run.step,
+        "evaluated": run.evaluated,
+        "seconds": run.seconds,
+        "log_lines": run.log.lines,
+        "window": run.window.state_dict(),
+        "arguments": run.arguments.as_dict(),
+    }
+    averages = run.averages.state_dict() if run.averages is not None else None
+    stream = run.images.train.state_dict() if run.arguments.data.streaming else None
+    path = run.checkpoints.save(run.step, state, averages, stream)
+    run.after_checkpoint(path)
+    return path
+
+
+def load_checkpoint(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:
+    """Puts `run` where it stood when `path` was written; gives the knobs that changed since, (then, now)."""
+    state, averages, stream = run.checkpoints.load(path)
+    if (averages is None) != (run.averages is None):
+        raise ValueError(
+            f"{path} was written {'without' if averages is None else 'with'} --ema_weights; resume it likewise."
+        )
+    if run.averages is not None:
+        run.averages.load_state_dict(averages)
+    run.window.load_state_dict(state["window"])
+    run.log.keep(state["log_lines"])
+    run.step, run.evaluated, run.seconds = state["step"], state["evaluated"], state["seconds"]
+    if stream is not None:
+        run.images.train.load_state_dict(stream)
+    then, now = state["arguments"], json.loads(json.dumps(run.arguments.as_dict()))
+    names = {*then, *now} - {"resume", "overwrite", "output_dir"}
+    return {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
+
+
+class Progress:
+    """The progress bar (main process, terminals only), lines above it, and the clock."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        main = run.accelerator.is_main_process
+        self.bar = tqdm(total=run.total_steps, initial=run.step, disable=None if main else True, unit="step")
+        self.main = main
+
+    def __enter__(self) -> "Progress":
+        self.before, self.started = self.run.seconds, time.perf_counter()
+        self.last = (self.run.step, self.started)
+        return self
+
+    def __exit__(self, *exception):
+        self.tick()
+        self.bar.close()
+
+    def advance(self):
+        self.bar.update(1)
+        self.tick()
+
+    def tick(self):
+        self.run.seconds = self.before + time.perf_counter() - self.started
+
+    def images_per_second(self) -> float:
+        """Over all processes, since the last call."""
+        (step, then), now = self.last, time.perf_counter()
+        self.last = (self.run.step, now)
+        training = self.run.arguments.training
+        images = training.train_batch_size * training.gradient_accumulation_steps * self.run.accelerator.num_processes
+        return (self.run.step - step) * images / max(now - then, 1e-9)
+
+    def say(self, text: str):
+        if self.main:
+            self.bar.write(text)

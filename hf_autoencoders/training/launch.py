@@ -1,0 +1,153 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The start and the stop of a process: the accelerator with its guards, CPU threads, and signals."""
+
+import os
+import signal
+import warnings
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
+
+from .arguments import Arguments
+
+
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
+
+def start_accelerator(arguments: Arguments) -> Accelerator:
+    """The accelerator of this run, after checking that the launcher started what was asked for.
+
+    Raises:
+        ValueError: processes that do not train together, or a precision or tracker that cannot work here.
+    """
+    run, training = arguments.run, arguments.training
+    # torch 2.13 calls it forward_sync_buffers; accelerate 1.15 and older torch know the first name only.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    accelerator = Accelerator(
+        cpu=run.cpu,
+        mixed_precision=training.mixed_precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=training.gradient_accumulation_steps, sync_with_dataloader=False
+        ),
+        log_with=_trackers(run.report_to),
+        project_dir=run.output_dir,
+        kwargs_handlers=[
+            # The codebook's statistics are reduced inside the quantizer; a broadcast would only hide one that is not.
+            # Buckets rebuilt after the first step change the order of sums between 3 or more processes after a restart.
+            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=training.exact_resume)
+        ],
+    )
+    check_launch(accelerator, run.expected_processes, training.exact_resume)
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:
+        _prepare_for_deepspeed(accelerator, arguments)
+    return accelerator
+
+
+def check_launch(accelerator: Accelerator, expected: int | None, exact_resume: bool):
+    """Raises ValueError where N processes would train apart, or fewer than were expected."""
+    world, joined = int(os.environ.get("WORLD_SIZE", "1")), accelerator.num_processes
+    if world != joined:
+        raise ValueError(
+            f"The launcher started {world} processes but they do not train together (each sees {joined}): {world} "
+            "independent runs would write into one folder. On a CPU start them with ACCELERATE_USE_CPU=true, or give --cpu."
+        )
+    if expected is not None and expected != joined:
+        raise ValueError(
+            f"--expected_processes {expected}, but {joined} train together. `accelerate launch --cpu --num_processes 2` "
+            "silently starts one: use ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2."
+        )
+    if exact_resume and joined < 3:
+        raise ValueError(f"--exact_resume has no effect with {joined} processes: their resume is exact already.")
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("--mixed_precision fp16 needs a GPU (no loss scaling on the CPU); bf16 works here.")
+
+
+def set_threads(accelerator: Accelerator, wanted: int | None) -> int:
+    """CPU threads of this process: `wanted`, or its share of the machine's cores (launchers set 1)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    threads = wanted or max(1, cores // local)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def describe_launch(accelerator: Accelerator, threads: int) -> str:
+    """
+    The first line of a run: "2 processes (MULTI_CPU), device cpu, 1 thread each, precision no".
+    """
+    count = accelerator.num_processes
+    return (
+        f"{count} process{'es' if count > 1 else ''} ({accelerator.distributed_type.value}), device {accelerator.device}, "
+        f"{threads} thread{'s' if threads > 1 else ''} each, mixed precision {accelerator.mixed_precision}"
+    )
+
+
+class StopSignal:
+    """SIGTERM and SIGINT end the training after the step at hand; all processes agree on which step that is.
+
+    Repeated signals change nothing: a launcher passes on what its whole group has received already.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.received: str | None = None
+        self.handlers = {}
+        # Over the CPU: asking a GPU would make every step wait for it.
+        several = accelerator.num_processes > 1
+        self.group = torch.distributed.new_group(backend="gloo") if several else None
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.handlers[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        if self.group is not None:
+            torch.distributed.destroy_process_group(self.group)
+
+    def agreed(self) -> bool:
+        """True on every process if any of them was told to stop: one all-reduce of one number."""
+        if self.group is None:
+            return self.received is not None
+        told = torch.tensor([self.received is not None], dtype=torch.int32)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=self.group)
+        return bool(told.item())
+
+    def _remember(self, number: int, frame: FrameType | None):
+        self.received = signal.Signals(number).name
+
+
+def _trackers(names: list[str]) -> list[str] | str | None:
+    unknown = sorted(set(names) - {"none", "all", *TRACKERS})
+    if unknown:
+        raise ValueError(f"--report_to takes none, all, {', '.join(TRACKERS)}; got {', '.join(unknown)}.")
+    if "none" in names:
+        if len(names) > 1:
+            raise ValueError(f"--report_to none stands alone; got {' '.join(names)}.")
+        return None
+    if "all" in names:
+        return "all"
+    missing = [name for name in names if not _installed(name)]
+    if missing:
+        raise ValueError(f"--report_to {' '.join(missing)}: not installed here (pip install {' '.join(missing)}).")
+    return names
+
+
+def _installed(tracker: str) -> bool:
+    from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
+
+    found = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available, "trackio": is_trackio_available}
+    return found[tracker]()
+
+
+def _prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
+    """DeepSpeed wants the batch size, which Accelerate reads off a prepared loader and ours is not one. Not run yet."""
+    if arguments.training.ema_weights is not None and accelerator.state.deepspeed_plugin.zero_stage == 3:
+        raise ValueError(
+            "--ema_weights does not work with DeepSpeed ZeRO-3, which takes the weights apart; use stage 1 or 2."
+        )
+    settings = accelerator.state.deepspeed_plugin.deepspeed_config
+    settings["train_micro_batch_size_per_gpu"] = arguments.training.train_batch_size
