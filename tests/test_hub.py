@@ -106,6 +106,10 @@ def test_every_number_on_the_card_was_measured_or_set(run):
     assert numbers_in(card_of(run)) <= allowed
 
 
+def test_the_template_brings_no_results_of_its_own():
+    assert numbers_in(TEMPLATE.read_text()) == {"0", "1", "2", "2.0"}  # indices, the pixel range, the licence's version
+
+
 def test_changing_metrics_json_changes_every_measured_number(own_run):
     before = json.loads((own_run / "metrics.json").read_text())["metrics"]
     old_card = card_of(own_run)
@@ -578,16 +582,8 @@ def train(hub, folder: Path, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_training_publishes_while_it_runs_and_continues_from_the_hub(hub, tmp_path):
-    push = (
-        "--push_to_hub",
-        "--hub_model_id",
-        "org/trained",
-        "--hub_strategy",
-        "checkpoint",
-        "--checkpointing_steps",
-        "10",
-    )
-    train(hub, tmp_path, "--output_dir", "first", "--max_train_steps", "20", *push)
+    push = "--push_to_hub --hub_model_id org/trained --hub_strategy checkpoint --checkpointing_steps 10"
+    train(hub, tmp_path, "--output_dir", "first", "--max_train_steps", "20", *push.split())
     repository = hub.repository("org/trained")
     pushes = ["Step 10", "Checkpoint checkpoint-00000010", "Step 20", "Checkpoint checkpoint-00000020"]
     assert repository.titles[1:] == [*pushes, "End of training"]
