@@ -4,7 +4,7 @@
     encoder = Encoder(config, out_channels)                # (B, C, H, W) -> (B, out_channels, h, w); mlp: h = w = 1
     decoder = Decoder(config, in_channels, out_channels)   # (B, in_channels, h, w) -> (B, out_channels, H, W)
 
-`decoder.output_layer` is the last linear map, whose bias is what the decoder says before it has seen any data.
+`encoder.input_layer` names the layer that pixels enter first. `decoder.output_layer` is the last linear map, whose bias is what the decoder says before it has seen any data.
 Letters: B batch, C channels, H W pixels, h w latent grid.
 """
 
@@ -39,6 +39,8 @@ class MLPLayer(GradientCheckpointingLayer):
 
 class MLPEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_channels, 1, 1): fully connected, 784-512-256-z in the papers on AE and VAE."""
+
+    input_layer = "layers.0.linear"
 
     def __init__(self, config, out_channels: int):
         super().__init__()
@@ -111,6 +113,8 @@ def strided_widths(config) -> list[int]:
 
 class ConvEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_channels, h, w): the net of the VQ-VAE paper, as in sonnet's nets/vqvae.py."""
+
+    input_layer = "downsamplers.0"
 
     def __init__(self, config, out_channels: int):
         super().__init__()

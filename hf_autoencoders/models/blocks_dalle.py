@@ -68,6 +68,8 @@ def dalle_output(in_channels: int, out_channels: int) -> nn.Sequential:
 class DalleEncoder(nn.Module):
     """(B, C, H, W) in [-1, 1] -> (B, out_channels, h, w), h = H / 2**(groups - 1), by max-pooling; K logits."""
 
+    input_layer = "blocks.input"
+
     def __init__(self, config, out_channels: int):
         super().__init__()
         widths = list(config.block_out_channels)

@@ -160,6 +160,8 @@ def levels(config) -> list[tuple[int, bool]]:
 class ResnetEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_channels, h, w), h = H / 2**(levels - 1)."""
 
+    input_layer = "conv_in"
+
     def __init__(self, config, out_channels: int):
         super().__init__()
         width = config.block_out_channels[0]

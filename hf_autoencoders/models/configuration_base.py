@@ -39,9 +39,12 @@ class AutoencoderConfig(PreTrainedConfig):
             `logit_laplace` (DALL-E).
         learned_variance (`bool`): `mse` only: learn the Gaussian's variance (one number) instead of 1.
         scaling_factor (`float`): 1 / standard deviation of the latents; latent diffusion multiplies by it.
-        shift_factor, latents_mean, latents_std: further statistics of the latents that diffusion pipelines read.
+        shift_factor: subtracted from the latents before they are scaled.
+        latents_mean, latents_std: of each channel of the latents, or one number for all; diffusion pipelines read them.
         force_upcast (`bool`): read by diffusers' SDXL pipeline: run the decoder in float32.
     """
+
+    keys_to_ignore_at_inference = ["latents", "hidden_states"]  # Trainer.predict would gather them for the whole set
 
     image_size: int | list[int] | tuple[int, ...] = 32
     num_channels: int = 3
@@ -58,8 +61,8 @@ class AutoencoderConfig(PreTrainedConfig):
     learned_variance: bool = False
     scaling_factor: float | int = 1.0
     shift_factor: float | int | None = None
-    latents_mean: list[float] | None = None
-    latents_std: list[float] | None = None
+    latents_mean: list[float | int] | float | int | None = None
+    latents_std: list[float | int] | float | int | None = None
     force_upcast: bool = False
 
     backbones = ("mlp", "conv", "resnet")  # the ones this model offers; the first fields of the error message
@@ -91,8 +94,15 @@ class AutoencoderConfig(PreTrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """Levels of the encoder (hidden layers of the mlp)."""
-        return len(self.hidden_sizes) if self.backbone == "mlp" else len(self.block_out_channels)
+        """Blocks of the encoder, each of which gives one of `hidden_states`."""
+        levels = len(self.block_out_channels)
+        if self.backbone == "mlp":
+            return len(self.hidden_sizes)
+        if self.backbone == "conv":
+            return self.layers_per_block
+        if self.backbone == "dalle":
+            return levels * self.layers_per_block
+        return (levels + len(self.attention_levels)) * self.layers_per_block + 2 + self.mid_block_add_attention
 
     @property
     def ignored_fields(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_ae import AEConfig
-from .modeling_base import AutoencoderPreTrainedModel, draw_normal
+from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
 
 
 @dataclass
@@ -27,12 +27,14 @@ class AEOutput(ModelOutput):
         reconstruction: (B, C, H, W) on the [-1, 1] scale.
         negative_log_likelihood: -ln p(x|z), batch mean in nats per image.
         latents: (B, latent_channels, h, w).
+        hidden_states: what enters the encoder's first block and what each block gives, if `output_hidden_states`.
     """
 
     loss: Tensor | None = None
     reconstruction: Tensor | None = None
     negative_log_likelihood: Tensor | None = None
     latents: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class AEModel(AutoencoderPreTrainedModel):
@@ -55,21 +57,22 @@ class AEModel(AutoencoderPreTrainedModel):
         """(B, C, H, W) in [-1, 1] -> `latents` (B, latent_channels, h, w)."""
         return self.as_return_type(AEEncoderOutput(latents=self.encode_pixels(pixel_values)), return_dict)
 
+    @returns_what_is_asked
     def forward(
         self,
         pixel_values: Tensor,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> AEOutput | tuple:
         """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1]. `generator` is not used: nothing is drawn."""
         latents = self.encode_pixels(pixel_values)  # (B, D, h, w)
         raw = self.decode_latents(latents)  # (B, decoder_out_channels, H, W)
         loss = self.negative_log_likelihood(raw, pixel_values).mean() if return_loss else None
-        output = AEOutput(
+        return AEOutput(
             loss=loss, reconstruction=self.likelihood.mean(raw), negative_log_likelihood=loss, latents=latents
         )
-        return self.as_return_type(output, return_dict)
 
     def draw_latents(self, num_images: int, generator: torch.Generator | None) -> Tensor:
         """From the Gaussian that `measure_latents` fitted to each channel of the training latents."""

@@ -2,14 +2,17 @@
 """The contract that all four autoencoders keep: outputs, encode / decode / forward, initialisation, statistics."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .blocks import BACKBONES
 from .blocks import initialize as initialize_block
@@ -49,6 +52,32 @@ def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     return torch.lerp(a[:, None], b[:, None], weights)
 
 
+def returns_what_is_asked(forward: Callable) -> Callable:
+    """For a forward that returns its ModelOutput: adds `hidden_states` to it, and makes it a tuple, where asked to.
+
+    `hidden_states`: what enters the first block of the encoder, then what each block says, a tuple of tensors. The
+    work is done by transformers' `capture_outputs`, which knows these two arguments by name only and not as None.
+    """
+    captured = capture_outputs(tie_last_hidden_states=False)(forward)
+
+    @wraps(forward)
+    def wrapper(
+        self, pixel_values, generator=None, return_loss=True, return_dict=None, output_hidden_states=None, **schedules
+    ):
+        config = self.config
+        return captured(
+            self,
+            pixel_values,
+            generator,
+            return_loss,
+            return_dict=config.return_dict if return_dict is None else return_dict,
+            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            **schedules,
+        )
+
+    return wrapper
+
+
 class AutoencoderPreTrainedModel(PreTrainedModel):
     """What AE, VAE, VQ-VAE and dVAE share. Pixels are in [-1, 1] at every public method.
 
@@ -60,7 +89,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
-    _keep_in_fp32_modules_strict = ["embedding", "embedding_proj", "project_in", "project_out"]  # not the int64 clock
+    _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
     _no_split_modules = ["MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
@@ -94,6 +123,13 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     def dummy_inputs(self) -> dict[str, Tensor]:
         config = self.config
         return {"pixel_values": torch.zeros(1, config.num_channels, config.height, config.width)}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that pixels enter first; training of adapters makes its output require gradients."""
+        return self.encoder.get_submodule(self.encoder.input_layer)
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_submodule(self.encoder.input_layer, value)
 
     @property
     def grid_size(self) -> tuple[int, int]:

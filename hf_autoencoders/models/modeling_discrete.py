@@ -73,6 +73,13 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         codes = torch.randint(self.codebook_size, shape, generator=generator, device=device)
         return codes.to(next(self.decoder.parameters()).device)
 
+    def post_init(self):
+        # By their full names: part of a name would also catch tensors of a model around this one, and int64 buffers,
+        # which transformers would turn to float32.
+        state = self.quantize.state_dict()
+        self._keep_in_fp32_modules_strict = {f"quantize.{name}" for name in state if state[name].is_floating_point()}
+        super().post_init()
+
     # -- state that follows the data -----------------------------------------------------------------------------------
 
     def defer_state_updates(self, defer: bool = True) -> None:

@@ -9,6 +9,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_dvae import DVAEConfig
 from .losses import full_precision, kl_to_uniform
+from .modeling_base import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder
 from .quantizers import QUANTIZERS
 
@@ -45,6 +46,7 @@ class DVAEOutput(ModelOutput):
         codebook_usage: share of the K codes that are the likeliest somewhere in this batch, 0..1.
         latents: logits (B, K, h, w).
         image_tokens: the likeliest codes (B, h, w).
+        hidden_states: what enters the encoder's first block and what each block gives, if `output_hidden_states`.
     """
 
     loss: Tensor | None = None
@@ -55,6 +57,7 @@ class DVAEOutput(ModelOutput):
     codebook_usage: Tensor | None = None
     latents: Tensor | None = None
     image_tokens: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
     @property
     def codes(self) -> Tensor:
@@ -86,12 +89,14 @@ class DVAEModel(DiscreteAutoencoder):
         output = DVAEEncoderOutput(latents=logits, quantized=quantized.to(logits.dtype), image_tokens=logits.argmax(1))
         return self.as_return_type(output, return_dict)
 
+    @returns_what_is_asked
     def forward(
         self,
         pixel_values: Tensor,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
         *,
         temperature: float | None = None,
         kl_weight: float | None = None,
@@ -113,7 +118,7 @@ class DVAEModel(DiscreteAutoencoder):
         temperature = config.gumbel_temperature if temperature is None else temperature
         quantized = self.quantize(logits, temperature, hard, generator)  # .latents (B, D, h, w)   .codes (B, h, w)
         raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
-        output = DVAEOutput(
+        return DVAEOutput(
             **(self.losses(logits, raw, pixel_values, kl_weight) if return_loss else {}),
             reconstruction=self.likelihood.mean(raw),
             perplexity=quantized.perplexity,
@@ -121,7 +126,6 @@ class DVAEModel(DiscreteAutoencoder):
             latents=logits,
             image_tokens=quantized.codes,
         )
-        return self.as_return_type(output, return_dict)
 
     def losses(self, logits, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
         """The negative ELBO with beta on the KL to uniform codes, and its terms, in nats per image."""

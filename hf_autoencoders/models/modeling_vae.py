@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_vae import VAEConfig
 from .losses import full_precision, gaussian_log_density, kl_to_standard_normal
-from .modeling_base import AutoencoderPreTrainedModel, draw_normal
+from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
 
 
 MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0  # exp stays finite in float16's range of gradients; diffusers' bounds
@@ -38,6 +38,10 @@ class DiagonalGaussian:
 
     def mode(self) -> Tensor:
         return self.mean
+
+    def repeat(self, times: int) -> "DiagonalGaussian":
+        """Each row `times` times in a row: (B * times, z, h, w)."""
+        return DiagonalGaussian(self.parameters.repeat_interleave(times, 0))
 
     def kl(self) -> Tensor:
         """KL(q(z|x) || N(0, I)) in nats per image, (B,)."""
@@ -67,6 +71,7 @@ class VAEOutput(ModelOutput):
         kl: KL(q(z|x) || N(0, I)), batch mean in nats per image.
         latents: the z that was decoded, (B, latent_channels, h, w).
         mean, logvar: of the posterior, (B, latent_channels, h, w).
+        hidden_states: what enters the encoder's first block and what each block gives, if `output_hidden_states`.
     """
 
     loss: Tensor | None = None
@@ -76,6 +81,19 @@ class VAEOutput(ModelOutput):
     latents: Tensor | None = None
     mean: Tensor | None = None
     logvar: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+def log_importance_weights(posterior: DiagonalGaussian, z: Tensor, nll: Tensor) -> Tensor:
+    """ln p(x|z) + ln p(z) - ln q(z|x) in nats per image, (B,), from z (B, ...) and nll = -ln p(x|z), (B,)."""
+    z = full_precision(z)
+    log_prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
+    return log_prior - nll - posterior.log_prob(z)
+
+
+def importance_bound(log_weights: Tensor, k: int) -> Tensor:
+    """ln 1/k sum_i w_i of the k weights of each image, (B * k,) -> (B,). Burda et al. 2016, equation 8."""
+    return log_weights.view(-1, k).logsumexp(1) - math.log(k)
 
 
 class VAEModel(AutoencoderPreTrainedModel):
@@ -99,12 +117,14 @@ class VAEModel(AutoencoderPreTrainedModel):
         posterior = DiagonalGaussian(self.encode_pixels(pixel_values))
         return self.as_return_type(VAEEncoderOutput(latent_dist=posterior, latents=posterior.mean), return_dict)
 
+    @returns_what_is_asked
     def forward(
         self,
         pixel_values: Tensor,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
         *,
         kl_weight: float | None = None,
     ) -> VAEOutput | tuple:
@@ -116,41 +136,39 @@ class VAEModel(AutoencoderPreTrainedModel):
         """
         posterior = DiagonalGaussian(self.encode_pixels(pixel_values))
         draws = self.training or generator is not None
-        latents = posterior.sample(generator) if draws else posterior.mode()  # (B, z, h, w)
-        raw = self.decode_latents(latents)
-        output = VAEOutput(
-            **(self.losses(posterior, raw, pixel_values, generator, kl_weight) if return_loss else {}),
-            reconstruction=self.likelihood.mean(raw),
-            latents=latents,
+        k = self.samples_per_image
+        repeated = posterior.repeat(k) if k > 1 else posterior
+        latents = repeated.sample(generator) if draws else repeated.mode()  # (B * k, z, h, w)
+        raw = self.decode_latents(latents)  # (B * k, decoder_out_channels, H, W)
+        return VAEOutput(
+            **(self.losses(repeated, latents, raw, pixel_values, kl_weight) if return_loss else {}),
+            reconstruction=self.likelihood.mean(raw[::k]),  # the first of an image's k samples
+            latents=latents[::k],
             mean=posterior.mean,
             logvar=posterior.logvar,
         )
-        return self.as_return_type(output, return_dict)
 
-    def losses(self, posterior, raw, pixel_values, generator, kl_weight: float | None) -> dict[str, Tensor]:
-        """The negative ELBO and its terms; in training with several importance samples, their bound as the loss."""
-        kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
-        nll, kl = self.negative_log_likelihood(raw, pixel_values).mean(), posterior.kl().mean()
-        if self.training and self.config.num_importance_samples > 1:
-            loss = -self.importance_bound(posterior, pixel_values, generator).mean()
+    @property
+    def samples_per_image(self) -> int:
+        """k of the importance weighted bound, which is for training; 1 in eval."""
+        return self.config.num_importance_samples if self.training else 1
+
+    def losses(self, posterior, latents, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
+        """The negative ELBO and its terms; with k > 1 samples an image (rows of the first three), their bound as loss."""
+        k = self.samples_per_image
+        pixel_values = pixel_values.repeat_interleave(k, 0) if k > 1 else pixel_values
+        nll, kl = self.negative_log_likelihood(raw, pixel_values), posterior.kl().mean()
+        if k > 1:
+            loss = -importance_bound(log_importance_weights(posterior, latents, nll), k).mean()
         else:
-            loss = nll + kl_weight * kl
-        return {"loss": loss, "negative_log_likelihood": nll, "kl": kl}
-
-    def importance_bound(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
-        """ln 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x) in nats per image, (B,). Burda et al. 2016, equation 8."""
-        k = self.config.num_importance_samples
-        repeated = DiagonalGaussian(posterior.parameters.repeat_interleave(k, 0))  # (B * k, 2 z, h, w)
-        log_weights = self.log_importance_weights(repeated, pixel_values.repeat_interleave(k, 0), generator)
-        return log_weights.view(-1, k).logsumexp(1) - math.log(k)
+            loss = nll.mean() + (self.config.kl_weight if kl_weight is None else kl_weight) * kl
+        return {"loss": loss, "negative_log_likelihood": nll.mean(), "kl": kl}
 
     def log_importance_weights(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
         """ln p(x|z) + ln p(z) - ln q(z|x) at one z ~ q(z|x) for each row, in nats per image, (B,)."""
         z = posterior.sample(generator)
-        log_likelihood = -self.negative_log_likelihood(self.decode_latents(z), pixel_values)
-        z = full_precision(z)
-        log_prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
-        return log_likelihood + log_prior - posterior.log_prob(z)
+        nll = self.negative_log_likelihood(self.decode_latents(z), pixel_values)
+        return log_importance_weights(posterior, z, nll)
 
     def loss_terms(self) -> dict[str, float]:
         if self.config.num_importance_samples > 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_vqvae import VQVAEConfig
+from .modeling_base import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder
 from .quantizers import QUANTIZERS
 
@@ -50,6 +51,7 @@ class VQVAEOutput(ModelOutput):
         norm_ratio: mean length of z_e over mean length of the chosen codes; far from 1 it is a warning.
         latents: z_e (B, D, h, w).
         image_tokens: (B, h, w), or (B, h, w, depth).
+        hidden_states: what enters the encoder's first block and what each block gives, if `output_hidden_states`.
     """
 
     loss: Tensor | None = None
@@ -64,6 +66,7 @@ class VQVAEOutput(ModelOutput):
     norm_ratio: Tensor | None = None
     latents: Tensor | None = None
     image_tokens: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
     @property
     def codes(self) -> Tensor:
@@ -94,12 +97,14 @@ class VQVAEModel(DiscreteAutoencoder):
         output = VQVAEEncoderOutput(latents=z_e, quantized=quantized.to(z_e.dtype), image_tokens=codes)
         return self.as_return_type(output, return_dict)
 
+    @returns_what_is_asked
     def forward(
         self,
         pixel_values: Tensor,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
         *,
         commitment_cost: float | None = None,
     ) -> VQVAEOutput | tuple:
@@ -112,7 +117,7 @@ class VQVAEModel(DiscreteAutoencoder):
         z_e = self.encode_pixels(pixel_values)  # (B, D, h, w)
         quantized = self.quantize(z_e)  # .latents (B, D, h, w)   .codes (B, h, w)
         raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
-        output = VQVAEOutput(
+        return VQVAEOutput(
             **(self.losses(quantized, raw, pixel_values, commitment_cost) if return_loss else {}),
             reconstruction=self.likelihood.mean(raw),
             perplexity=quantized.perplexity,
@@ -121,7 +126,6 @@ class VQVAEModel(DiscreteAutoencoder):
             latents=z_e,
             image_tokens=quantized.codes,
         )
-        return self.as_return_type(output, return_dict)
 
     def losses(self, quantized, raw, pixel_values, commitment_cost: float | None) -> dict[str, Tensor]:
         """reconstruction + codebook + beta * commitment (equation 3), and the likelihood in nats beside it."""
