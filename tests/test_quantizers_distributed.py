@@ -1,0 +1,167 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Two processes with half the batch each do exactly what one does with all of it, for every quantizer.
+
+As a script (`torchrun tests/test_quantizers_distributed.py OUT.pt PART WAY`) this file is one of those processes.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from sklearn.datasets import load_digits
+from torch import nn
+
+GLOBAL_BATCH = 64
+QUANTIZERS = {
+    "vq": {"quantizer": "vq"},
+    "vq-data": {"quantizer": "vq", "codebook_init": "data", "revive_dead_codes": True},
+    "l2": {"quantizer": "l2", "codebook_init": "data", "revive_dead_codes": True, "gradient": "rotation"},
+    "ema": {"quantizer": "ema"},
+    "ema-l2": {"quantizer": "ema", "normalize_codes": True},
+    "simvq": {"quantizer": "simvq"},
+    "fsq": {"quantizer": "fsq"},
+    "residual": {"quantizer": "residual"},
+    "gumbel": {"quantizer": "gumbel"},
+}
+
+
+def make_model(name: str):
+    from hf_autoencoders.models.configuration_dvae import DVAEConfig
+    from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
+    from hf_autoencoders.models.modeling_dvae import DVAEModel
+    from hf_autoencoders.models.modeling_vqvae import VQVAEModel
+
+    torch.manual_seed(0)
+    fields = {"image_size": 8, "num_channels": 1, "codebook_size": 32, "codebook_dim": 4, **QUANTIZERS[name]}
+    fields |= {"block_out_channels": (8, 8), "layers_per_block": 1, "backbone": "conv"}
+    if name == "gumbel":
+        return DVAEModel(DVAEConfig(**fields))
+    # Half of the codes die within a few steps, so that revival has work to do.
+    fields |= {"residual_channels": 4, "dead_code_threshold": 0.5, "ema_decay": 0.8}
+    return VQVAEModel(VQVAEConfig(**fields))
+
+
+@functools.cache
+def digits() -> torch.Tensor:
+    return torch.from_numpy(load_digits().images)[:, None] / 8 - 1
+
+
+def batch_of(step: int, dtype: torch.dtype) -> torch.Tensor:
+    """The global batch of one step, real handwritten digits: (64, 1, 8, 8) in [-1, 1]."""
+    rows = torch.randperm(1797, generator=torch.Generator().manual_seed(step))[:GLOBAL_BATCH]
+    return digits()[rows].to(dtype)
+
+
+def schedules(name: str, step: int, micro_batch: int) -> dict:
+    """The dVAE's noise: both halves of the batch draw their own."""
+    return {"generator": torch.Generator().manual_seed(2 * step + micro_batch)} if name == "gumbel" else {}
+
+
+def train(name: str, dtype: torch.dtype, wrap, steps: int) -> dict:
+    """Trains and gives losses, last gradients and all state. One process takes the halves as micro-batches of one step
+    only where they draw noise, else the whole batch at once."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    model = WRAPPED.pop(name) if name in WRAPPED else make_model(name).to(dtype)
+    parts = 2 if name == "gumbel" else world
+    mine = range(parts) if world == 1 else [rank]
+    wrapped = wrap(model.train())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3) if dtype == torch.float64 else torch.optim.SGD(model.parameters(), 0.01)
+    losses = []
+    for step in range(steps):
+        total = 0.0
+        for i in mine:
+            pixels = batch_of(step, dtype).chunk(parts)[i]
+            loss = wrapped(pixels, **schedules(name, step, i)).loss / len(mine)
+            loss.backward()
+            total += loss.detach()
+        optimizer.step()
+        gradients = {key: p.grad.clone() for key, p in model.named_parameters()}
+        optimizer.zero_grad()
+        losses.append(mean_over_processes(total))
+    return {"loss": torch.stack(losses), **{f"grad.{k}": v for k, v in gradients.items()}, **model.state_dict()}
+
+
+WRAPPED = {}  # models built before the process group
+
+
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
+def main(out: str, part: str):
+    torch.set_num_threads(1)
+    dtype, steps = (torch.float64, 50) if part == "float64" else (torch.float32, 20)
+    WRAPPED["ema"] = make_model("ema").to(dtype)
+    wrap = lambda model: model  # noqa: E731
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+        assert dist.get_world_size() == 2
+        wrap = lambda model: nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)  # noqa: E731
+    results = {name: train(name, dtype, wrap, steps) for name in QUANTIZERS}
+    if not dist.is_initialized():
+        torch.save(results, out)
+        return
+    everyone = [None, None]
+    dist.all_gather_object(everyone, results)
+    if dist.get_rank() == 0:
+        torch.save(everyone, out)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run(launcher: list[str], out: Path, part: str):
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    command = [sys.executable, *launcher, __file__, str(out), part]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return torch.load(out)
+
+
+@pytest.fixture(scope="module", params=["float64", "float32"])
+def runs(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    alone = run([], folder / "alone.pt", request.param)
+    first, second = run(two, folder / "two.pt", request.param)
+    return request.param, alone, first, second
+
+
+def tolerance(part: str, name: str, key: str) -> float:
+    """Largest difference allowed, relative to the tensor's largest entry.
+
+    In float32, one process that sees the batch in another order has gradients that differ by 1.3e-6 (sums of 4096
+    numbers that nearly cancel), and a second residual level's codes are averages of small differences.
+    """
+    if part == "float64":
+        return 1e-12
+    return 3e-6 if key.startswith("grad.") or (name == "residual" and ".levels.1." in key) else 1e-6
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_two_processes_train_like_one(runs, name):
+    part, alone, first, second = runs
+    for key, expected in alone[name].items():
+        assert torch.equal(first[name][key], second[name][key]), f"the processes disagree on {key}"
+        error = (first[name][key].double() - expected.double()).abs().max()
+        largest = expected.double().abs().max().clamp_min(1e-300)
+        assert error <= tolerance(part, name, key) * largest, f"{key} differs by {error / largest:.2g}"
+
+
+@pytest.mark.parametrize("name", ["vq-data", "l2", "ema", "ema-l2", "residual"])
+def test_the_codebooks_above_followed_every_step(runs, name):
+    part, alone, _, _ = runs
+    steps = [value.item() for key, value in alone[name].items() if key.endswith("state.steps")]
+    assert steps and set(steps) == {50 if part == "float64" else 20}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
