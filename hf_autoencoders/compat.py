@@ -74,7 +74,7 @@ class ImageTokenWrapper(Wrapper):
         """Code vectors (B, D, h, w) -> pixels in [-1, 1]."""
         config = self.config
         if config.model_type == "dvae" and config.codebook_dim == config.codebook_size:
-            raise ValueError("A dvae with `codebook_dim` = `codebook_size` reads float latents as logits: decode codes.")
+            raise ValueError("A dvae with codebook_dim = codebook_size reads float latents as logits; decode codes.")
         return self.model.decode(vectors, force_not_quantize=True, return_dict=True).sample
 
 

@@ -10,11 +10,13 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from .configuration_ae import AEConfig
 from .configuration_dvae import DVAEConfig
+from .configuration_image_token_lm import ImageTokenLMConfig
 from .configuration_vae import VAEConfig
 from .configuration_vqvae import VQVAEConfig
 from .image_processing_autoencoder import AutoencoderImageProcessor, AutoencoderImageProcessorPil
 from .modeling_ae import AEModel
 from .modeling_dvae import DVAEModel
+from .modeling_image_token_lm import ImageTokenLM
 from .modeling_vae import VAEModel
 from .modeling_vqvae import VQVAEModel
 
@@ -22,7 +24,7 @@ from .modeling_vqvae import VQVAEModel
 MODELS = {AEConfig: AEModel, VAEConfig: VAEModel, VQVAEConfig: VQVAEModel, DVAEConfig: DVAEModel}
 IMAGE_PROCESSORS = {"pil": AutoencoderImageProcessorPil, "torchvision": AutoencoderImageProcessor}
 
-for config_class, model_class in MODELS.items():
+for config_class, model_class in {**MODELS, ImageTokenLMConfig: ImageTokenLM}.items():
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     AutoModel.register(config_class, model_class, exist_ok=True)
     AutoImageProcessor.register(config_class, image_processor_classes=IMAGE_PROCESSORS, exist_ok=True)

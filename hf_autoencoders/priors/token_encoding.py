@@ -1,0 +1,289 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Writes data sets of image tokens, shard by shard, so that a killed run continues where it was.
+
+A shard appears under its name only when it is whole, and `splits` in the record only when all shards are there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..training.data import DecodedImages, collate
+from ..training.image_sources import Rows, open_image, to_uint8_or_say_where, undecoded
+from .token_datasets import COLUMN, RECORD, TokenDataset, TokenDatasetError, name_of
+
+
+CARD, UNFINISHED = "README.md", ".encoding"
+
+
+def token_type(codebook_size: int) -> str:
+    """The smallest unsigned integer of 16 or 32 bits that holds every code.
+
+    >>> token_type(65536), token_type(65537)
+    ('uint16', 'uint32')
+    """
+    for name, limit in (("uint16", 2**16), ("uint32", 2**32)):
+        if codebook_size <= limit:
+            return name
+    raise TokenDatasetError(f"Codes of a codebook of {codebook_size} do not fit 32 bits: at most {2**32} do.")
+
+
+@torch.no_grad()
+def encode_in_memory(
+    model, images, batch_size: int = 256, tell: Callable[[int], None] = lambda count: None
+) -> TokenDataset:
+    """The tokens of a whole data set of pictures (`CachedImages`, `DecodedImages`), never written to disk."""
+    kind, parts = token_type(model.codebook_size), []
+    for start in range(0, len(images), batch_size):
+        batch = images.batch(range(start, min(start + batch_size, len(images))))
+        tokens = model.get_image_tokens(batch["pixel_values"].to(model.device))
+        parts.append(tokens.flatten(1).cpu().numpy().astype(kind))
+        tell(len(parts[-1]))
+    return TokenDataset(np.concatenate(parts), tokens.shape[1:], images.labels, images.names)
+
+
+# -- shards ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ShardWriter:
+    """Turns rows of pictures into shards of tokens; one for each process.
+
+    Args:
+        model: with `get_image_tokens`, in eval mode, on the device that computes.
+        to_uint8: from pictures to uint8 (B, C, H, W): the image processor's.
+        folder: of the data set.
+        rows_per_shard: the unit in which a killed run is continued.
+        num_workers: processes that decode pictures; not for streams.
+        rank, processes: this process, and how many share the work. Shard i belongs to process i % processes.
+        tell: is called with the number of images of each batch.
+    """
+
+    model: Any
+    to_uint8: Callable[[Sequence[Any]], Tensor]
+    folder: Path
+    rows_per_shard: int = 10_000
+    batch_size: int = 256
+    num_workers: int = 0
+    rank: int = 0
+    processes: int = 1
+    tell: Callable[[int], None] = lambda count: None
+
+    def encode_table(self, table: Any, split: str, column: str) -> list[str]:
+        """Encodes this process's share of a `datasets.Dataset`; names of all shards of the split."""
+        check_columns(table.column_names, split, len(table))
+        count = -(-len(table) // self.rows_per_shard)
+        names = [f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+        mine = [n for n in range(self.rank, count, self.processes) if not (self.folder / names[n]).exists()]
+        if not mine:
+            return names
+        images = DecodedImages(Rows(table, split, column, None), self.to_uint8)
+        spans = [range(n * self.rows_per_shard, min((n + 1) * self.rows_per_shard, len(table))) for n in mine]
+        batches = self._batches(images, spans)
+        for number, span in zip(mine, spans, strict=True):
+            flat = np.concatenate(list(islice(batches, -(-len(span) // self.batch_size))))
+            others = table.select(span).remove_columns(column)
+            if "index" not in table.column_names:
+                others = others.add_column("index", np.array(span, dtype=np.int32))
+            self._write(names[number], flat, others)
+        return names
+
+    def _batches(self, images: DecodedImages, spans: Sequence[range]) -> Iterator[np.ndarray]:
+        """Flat tokens (B, N) of batch after batch, none of which crosses the end of a span."""
+        rows = [list(span[i : i + self.batch_size]) for span in spans for i in range(0, len(span), self.batch_size)]
+        for batch in DataLoader(images, batch_sampler=rows, collate_fn=collate, num_workers=self.num_workers):
+            yield self._encode(batch["pixel_values"])
+
+    def _encode(self, pixel_values: Tensor) -> np.ndarray:
+        tokens = self.model.get_image_tokens(pixel_values.to(self.model.device)).flatten(1)
+        self.tell(len(tokens))
+        return tokens.cpu().numpy().astype(token_type(self.model.codebook_size))
+
+    def encode_stream(self, stream: Any, split: str, column: str) -> list[str]:
+        """Encodes this process's share of a `datasets.IterableDataset`; names of the shards that it wrote.
+
+        The stream's state is kept beside the shards, so that a continued run begins to read where it stopped. A shard
+        written just before a kill, without its state, is written again under the same name.
+        """
+        from datasets.distributed import split_dataset_by_node
+
+        share = split_dataset_by_node(undecoded(stream, column), rank=self.rank, world_size=self.processes)
+        progress = self.folder / UNFINISHED / f"{split}-{self.rank:03d}.json"
+        done = json.loads(progress.read_text(encoding="utf-8")) if progress.exists() else {"shards": [], "state": None}
+        if done["state"] is not None:
+            share.load_state_dict(done["state"])
+        rows = iter(share)
+        while chunk := list(islice(rows, self.rows_per_shard)):
+            check_columns(chunk[0], split, len(chunk))
+            name = f"{split}-{self.rank:03d}-{len(done['shards']):05d}.parquet"
+            flat = self._encode_rows(chunk, column, split, len(done["shards"]) * self.rows_per_shard)
+            self._write(name, flat, rows_without(chunk, column, stream.features))
+            done = {"shards": [*done["shards"], name], "state": share.state_dict()}
+            write_whole(progress, lambda path, done=done: path.write_text(json.dumps(done), encoding="utf-8"))
+        return done["shards"]
+
+    def _encode_rows(self, rows: list[dict[str, Any]], column: str, split: str, before: int) -> np.ndarray:
+        parts = []
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
+            places = [f"image {before + start + n} of this process's share of {split!r}" for n in range(len(part))]
+            images = [open_image(row[column], place) for row, place in zip(part, places, strict=True)]
+            parts.append(self._encode(collate(to_uint8_or_say_where(images, self.to_uint8, places))["pixel_values"]))
+        return np.concatenate(parts)
+
+    def _write(self, name: str, flat: np.ndarray, others: Any) -> None:
+        from datasets import Dataset, Features, List, Value, concatenate_datasets
+
+        kind = List(Value(token_type(self.model.codebook_size)), length=flat.shape[1])
+        shard = Dataset.from_dict({COLUMN: flat}, features=Features({COLUMN: kind}))
+        if others.column_names:
+            shard = concatenate_datasets([shard, others], axis=1)
+        write_whole(self.folder / name, lambda path: shard.to_parquet(path))
+
+
+def check_columns(columns: Any, split: str, rows: int) -> None:
+    """Tokens of tokens would hide a mistake."""
+    if rows == 0:
+        raise TokenDatasetError(f"Split {split!r} is empty.")
+    if COLUMN in columns:
+        raise TokenDatasetError(f"Split {split!r} has a column {COLUMN!r} already: it is encoded.")
+
+
+def rows_without(rows: list[dict[str, Any]], column: str, features: Any) -> Any:
+    """The other columns of rows of a stream, as a table."""
+    from datasets import Dataset, Features
+
+    kinds = None
+    if features is not None:
+        kinds = Features({name: kind for name, kind in features.items() if name != column})
+    return Dataset.from_list([{name: value for name, value in row.items() if name != column} for row in rows], kinds)
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes into a hidden folder, flushes, and renames: the file is whole, or not there."""
+    folder = path.parent if path.parent.name == UNFINISHED else path.parent / UNFINISHED
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{path.name}"
+    write(beside)
+    descriptor = os.open(beside, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(beside, path)
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def open_token_folder(folder: Path, record: dict[str, Any], overwrite: bool) -> bool:
+    """Makes the folder ready for tokens as `record` describes them; True if it holds all of them already.
+
+    Raises:
+        TokenDatasetError: it holds other tokens, or files that are none.
+    """
+    path = folder / RECORD
+    found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    if found and overwrite and path.exists():
+        remove_tokens(folder)
+        found = []
+    if path.exists():
+        present = json.loads(path.read_text(encoding="utf-8"))
+        different = sorted(key for key in record if present.get(key) != record[key])
+        if different:
+            key = different[0]
+            raise TokenDatasetError(
+                f"{folder} holds tokens of {name_of(present)}, encoded with another {key} ({present.get(key)!r}, now "
+                f"{record[key]!r}): give another --output_dir, or --overwrite."
+            )
+        return "splits" in present
+    if found:
+        raise TokenDatasetError(f"{folder} holds other files ({', '.join(found[:3])}): give another --output_dir.")
+    write_whole(path, lambda beside: beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8"))
+    return False
+
+
+def remove_tokens(folder: Path) -> None:
+    """Deletes what this module writes; other files stay."""
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    for path in (folder / RECORD, folder / CARD, *folder.glob("*-[0-9]*.parquet")):
+        path.unlink(missing_ok=True)
+
+
+def finish_token_folder(folder: Path, shards: dict[str, list[str]]) -> dict[str, Any]:
+    """Counts rows and codes, writes the card and, last, the finished record. `shards`: file names by split."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record["splits"] = {
+        split: {"shards": sorted(names), **count_codes(folder, names, record)} for split, names in shards.items()
+    }
+    write_whole(folder / CARD, lambda path: path.write_text(card(record), encoding="utf-8"))
+    write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8"))
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    return record
+
+
+def count_codes(folder: Path, shards: list[str], record: dict[str, Any]) -> dict[str, Any]:
+    """Rows of a split, codes that occur in it, and their perplexity."""
+    import pyarrow.parquet as parquet
+
+    counts, rows = np.zeros(record["codebook_size"], dtype=np.int64), 0
+    for name in shards:
+        column = parquet.read_table(folder / name, columns=[COLUMN]).column(COLUMN)
+        rows += len(column)
+        for chunk in column.chunks:
+            codes = np.asarray(chunk.flatten()).astype(np.int64)
+            counts += np.bincount(codes, minlength=len(counts))
+    shares = counts[counts > 0] / counts.sum()
+    perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
+    return {"rows": rows, "codes_used": int((counts > 0).sum()), "perplexity": perplexity}
+
+
+def card(record: dict[str, Any]) -> str:
+    """README.md of the data set."""
+    head = {
+        "tags": ["image-tokens", "hf_autoencoders"],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": s, "path": f"{s}-*.parquet"} for s in record["splits"]]}
+        ],
+        "image_tokenizer": {key: value for key, value in record.items() if key not in ("splits", "image_processor")},
+    }
+    source, depth = record["source"], "x".join(map(str, record["grid_size"]))
+    rows = [
+        f"| {split} | {s['rows']:,} | {s['codes_used']} of {record['codebook_size']} | {s['perplexity']:.1f} |"
+        for split, s in record["splits"].items()
+    ]
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(head, sort_keys=False).rstrip(),
+            "---",
+            f"# Image tokens of {source['dataset_name']}",
+            "",
+            f"Made by {name_of(record)}. Each row holds `image_tokens`, {depth} codes flat in raster order, and the "
+            "other columns of the source.",
+            "",
+            "| split | images | codes used | perplexity |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "```python",
+            "from hf_autoencoders.priors.token_datasets import load_token_dataset",
+            "",
+            'tokens = load_token_dataset("this/repository", expect=image_model)  # refuses codes of another model',
+            "```",
+            "",
+            "The licence is that of the source data set.",
+            "",
+        ]
+    )

@@ -1,0 +1,301 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Token data sets: the same tokens as the model's, whole after a kill, refused for another model."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from datasets import load_dataset
+from torch.utils.data import DataLoader
+
+from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
+from hf_autoencoders.priors.token_datasets import TokenDataset, TokenDatasetError, load_token_dataset
+from hf_autoencoders.priors.token_encoding import encode_in_memory, token_type
+from hf_autoencoders.training.data import load_images
+from hf_autoencoders.training.image_sources import read_tables
+
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+encode_dataset = load_script("encode_dataset")
+
+
+def make_model(seed=0, **fields):
+    torch.manual_seed(seed)
+    small = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 8, 8], "residual_channels": 8}
+    config = VQVAEConfig(**small, **{"codebook_size": 32, "codebook_dim": 8, "quantizer": "vq", **fields})
+    model = VQVAEModel(config).eval()
+    images = load_images("digits", to_uint8=processor().to_uint8).train
+    with torch.no_grad():  # codes among the latents, so that many are used
+        z = model.encode(images.batch(range(64))["pixel_values"]).latents.permute(0, 2, 3, 1).flatten(0, 2)
+        if config.quantizer == "vq":
+            model.quantize.embedding.weight.copy_(z[torch.randperm(len(z))[:32]])
+    return model
+
+
+def processor():
+    return AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vqvae-digits")
+    make_model().save_pretrained(folder)
+    processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    """By split: what the model says of each picture, computed at once."""
+    images = load_images("digits", to_uint8=processor().to_uint8)
+    return {
+        split: model.get_image_tokens(part.batch(range(len(part)))["pixel_values"])
+        for split, part in (("train", images.train), ("test", images.eval))
+    }
+
+
+def run(saved, folder, *flags):
+    return encode_dataset.main(["--model", str(saved), "--output_dir", str(folder), "--cpu", *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def encoded(saved, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens") / "digits"
+    assert run(saved, folder, "--rows_per_shard", 500, "--batch_size", 64) == 0
+    return folder
+
+
+def test_a_data_set_holds_the_models_tokens_with_their_labels(encoded, model, expected):
+    for split in ("train", "test"):
+        tokens = load_token_dataset(encoded, expect=model, split=split)
+        batch = tokens.__getitems__(range(len(tokens)))
+        assert torch.equal(batch["image_tokens"], expected[split])
+        assert batch["labels"].tolist() == read_tables("digits", None, False)[split]["label"][:]
+        assert tokens.num_classes == 10 and tokens.names == [str(digit) for digit in range(10)]
+
+
+def test_batches_of_a_loader_are_grids(encoded):
+    loader = DataLoader(load_token_dataset(encoded), batch_size=5, collate_fn=lambda batch: batch)
+    batch = next(iter(loader))
+    assert batch["image_tokens"].shape == (5, 2, 2) and batch["image_tokens"].dtype == torch.int64
+
+
+def test_the_files_are_what_every_reader_of_parquet_expects(encoded):
+    table = load_dataset(str(encoded), split="train")
+    assert table.column_names == ["image_tokens", "label", "index"]
+    assert table.features["image_tokens"].length == 4 and table.features["image_tokens"].feature.dtype == "uint16"
+    assert table.with_format("torch")[0]["image_tokens"].dtype == torch.int64
+    assert table["index"][:] == list(range(1437))
+    record = json.loads((encoded / "image_tokenizer.json").read_text())
+    assert record["splits"]["train"]["rows"] == 1437 and len(record["splits"]["train"]["shards"]) == 3
+    card = (encoded / "README.md").read_text()
+    assert "vqvae-digits" in card and str(encoded.parent) not in card
+    assert not (encoded / ".encoding").exists()
+
+
+def test_usage_and_perplexity_are_those_of_the_histogram(encoded, expected):
+    counts = torch.bincount(expected["train"].flatten(), minlength=32).double()
+    record = json.loads((encoded / "image_tokenizer.json").read_text())["splits"]["train"]
+    assert record["codes_used"] == (counts > 0).sum()
+    entropy = torch.distributions.Categorical(probs=counts).entropy()
+    assert record["perplexity"] == pytest.approx(entropy.exp().item())
+
+
+def test_encoding_in_memory_gives_the_same(model, expected):
+    images = load_images("digits", to_uint8=processor().to_uint8).train
+    tokens = encode_in_memory(model, images, batch_size=100)
+    assert torch.equal(tokens.__getitems__(range(len(images)))["image_tokens"], expected["train"])
+    assert tokens.tokens.dtype == np.uint16 and tokens.num_classes == 10
+
+
+def test_an_interrupted_run_continues_and_makes_no_shard_twice(saved, encoded, tmp_path, monkeypatch):
+    seen, write = [], encode_dataset.ShardWriter._write
+
+    def stop_before_the_third(self, name, flat, others):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(name)
+        write(self, name, flat, others)
+
+    flags = ("--rows_per_shard", 500, "--batch_size", 64)
+    monkeypatch.setattr(encode_dataset.ShardWriter, "_write", stop_before_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(saved, tmp_path, *flags)
+    with pytest.raises(TokenDatasetError, match="is not finished: run encode_dataset.py again"):
+        load_token_dataset(tmp_path)
+    first = {name: (tmp_path / name).stat().st_mtime_ns for name in seen}
+    monkeypatch.undo()
+    assert run(saved, tmp_path, *flags) == 0
+    assert all((tmp_path / name).stat().st_mtime_ns == stamp for name, stamp in first.items())
+    for path in sorted(encoded.glob("*.parquet")):
+        assert parquet.read_table(tmp_path / path.name).equals(parquet.read_table(path))
+
+
+def test_a_finished_run_is_left_alone(saved, encoded, capsys):
+    assert run(saved, encoded, "--rows_per_shard", 500) == 0
+    assert "holds all tokens already" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def digits_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    read_tables("digits", None, False)["test"].to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_stream_gives_the_same_and_continues_where_it_stopped(saved, expected, digits_folder, tmp_path, monkeypatch):
+    flags = ("--dataset_name", digits_folder, "--streaming", "--rows_per_shard", 100)
+    write, seen = encode_dataset.ShardWriter._write, []
+
+    def stop_before_the_third(self, name, flat, others):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(name)
+        write(self, name, flat, others)
+
+    monkeypatch.setattr(encode_dataset.ShardWriter, "_write", stop_before_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(saved, tmp_path, *flags)
+    monkeypatch.undo()
+    assert run(saved, tmp_path, *flags) == 0
+    tokens = load_token_dataset(tmp_path, expect=make_model())
+    batch = tokens.__getitems__(range(len(tokens)))
+    assert torch.equal(batch["image_tokens"], expected["test"])
+    assert batch["labels"].tolist() == read_tables("digits", None, False)["test"]["label"][:]
+
+
+def test_two_processes_share_the_shards(saved, encoded, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+        "scripts/encode_dataset.py", "--model", saved, "--output_dir", tmp_path, "--cpu",
+        "--rows_per_shard", "500", "--expected_processes", "2",
+    ]  # fmt: skip
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "encoded 1797 images" in done.stdout
+    for path in sorted(encoded.glob("*.parquet")):
+        assert parquet.read_table(tmp_path / path.name).equals(parquet.read_table(path))
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_continues(saved, encoded, tmp_path):
+    command = [sys.executable, "scripts/encode_dataset.py", "--model", saved, "--output_dir", tmp_path, "--cpu"]
+    command += ["--rows_per_shard", "100", "--batch_size", "8"]
+    environment = {**os.environ, **ENVIRONMENT}
+    for _ in range(2):
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment)
+        before = len(list(tmp_path.glob("*.parquet")))
+        while len(list(tmp_path.glob("*.parquet"))) < before + 2 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(list(tmp_path.glob("*.parquet"))) < 19
+    assert run(saved, tmp_path, "--rows_per_shard", 100, "--batch_size", 8) == 0
+    for split in ("train", "test"):
+        assert (
+            load_token_dataset(tmp_path, split=split).tokens == load_token_dataset(encoded, split=split).tokens
+        ).all()
+
+
+def test_tokens_of_another_model_are_refused_naming_both(encoded):
+    other = make_model(seed=1)
+    other.config._name_or_path = "org/other-vqvae"
+    both = r"vqvae-digits\d* \(32 codes, grid 2x2, .* the model is org/other-vqvae \(32 codes"
+    with pytest.raises(TokenDatasetError, match=both):
+        load_token_dataset(encoded, expect=other)
+    load_token_dataset(encoded, expect=make_model())  # the same weights under another name are the same model
+
+
+def test_a_decoder_may_change_and_a_codebook_may_not(encoded, model):
+    tuned = make_model()
+    with torch.no_grad():
+        next(tuned.decoder.parameters()).add_(1)
+    load_token_dataset(encoded, expect=tuned)
+    with torch.no_grad():
+        tuned.quantize.embedding.weight[0].add_(1)
+    with pytest.raises(TokenDatasetError, match="its codes mean other pictures"):
+        load_token_dataset(encoded, expect=tuned)
+
+
+def test_residual_codes_keep_their_depth(tmp_path):
+    deep = make_model(quantizer="residual", num_quantizers=3, codebook_size=32)
+    images = load_images("digits", to_uint8=processor().to_uint8).eval
+    tokens = encode_in_memory(deep, images)
+    pixels = images.batch([0, 5])["pixel_values"]
+    assert torch.equal(tokens.__getitems__([0, 5])["image_tokens"], deep.get_image_tokens(pixels))
+    assert tokens.grid_size == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (("--rows_per_shard", 300), "encoded with another layout"),
+        (("--rows_per_shard", 500, "--max_samples", 10), "encoded with another source"),
+    ],
+)
+def test_other_knobs_in_a_finished_folder_are_refused(saved, encoded, capsys, flags, says):
+    assert run(saved, encoded, *flags) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(saved, tmp_path, capsys):
+    (tmp_path / "photo.txt").write_text("mine")
+    for flags, says in (
+        ((), "holds other files (photo.txt)"),
+        (("--splits", "valid"), "No split 'valid' in digits; its splits: train, test."),
+        (("--batch_size", 0), "--batch_size must be at least 1, got 0."),
+        (("--streaming", "--num_workers", 2), "--num_workers has no effect with --streaming"),
+        (("--streaming",), "is not streamed"),
+        (("--modle", "x"), "Unknown argument '--modle'"),
+    ):
+        assert run(saved, tmp_path, *flags) == 2
+        error = capsys.readouterr().err.strip()
+        assert says.lower() in error.lower() and "\n" not in error
+    assert encode_dataset.main(["--model", str(tmp_path / "nothing"), "--output_dir", str(tmp_path)]) == 2
+    assert "cannot be loaded" in capsys.readouterr().err
+    assert (tmp_path / "photo.txt").read_text() == "mine"
+
+
+def test_a_missing_shard_and_a_missing_record_are_named(encoded, tmp_path):
+    with pytest.raises(TokenDatasetError, match="has no image_tokenizer.json"):
+        load_token_dataset(tmp_path)
+    with pytest.raises(TokenDatasetError, match="No split 'valid' in .*; its splits: train, test"):
+        load_token_dataset(encoded, split="valid")
+    for path in encoded.iterdir():
+        if path.name != "train-00001-of-00003.parquet":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(TokenDatasetError, match="1 of 3 shards of .* are missing, such as train-00001-of-00003"):
+        load_token_dataset(tmp_path)
+
+
+def test_integers_are_as_small_as_the_codebook_allows():
+    assert [token_type(size) for size in (2, 2**16, 2**16 + 1, 2**32)] == ["uint16", "uint16", "uint32", "uint32"]
+    with pytest.raises(TokenDatasetError, match="do not fit 32 bits"):
+        token_type(2**32 + 1)
+    with pytest.raises(TokenDatasetError, match=r"must be \(N, 4\), got \(3, 5\)"):
+        TokenDataset(np.zeros((3, 5), dtype=np.uint16), (2, 2))
