@@ -33,7 +33,7 @@ TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "TEMPLATE.md"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 trained, or stopped by a signal with a checkpoint; 1 the loss diverged; 2 a mistake in the knobs."""
+    """Exit codes: 0 trained, or stopped by a signal with a checkpoint; 1 the loss diverged; 2 a mistake in a knob."""
     try:
         arguments = parse_arguments(argv)
     except (ValueError, StrictDataclassError) as error:
@@ -56,9 +56,8 @@ def run(arguments: Arguments) -> int:
     if train(run):
         record = save_results(run)
         say(f"held out: {on_screen(record['metrics'])}")
-        say(
-            f"trained {run.step} steps in {run.seconds:.0f} s; model, metrics.json, reconstructions.png: {arguments.run.output_dir}"
-        )
+        say(f"trained {run.step} steps in {run.seconds:.0f} s")
+        say(f"model, metrics.json, reconstructions.png: {arguments.run.output_dir}")
         publisher.at_end()
     run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
     run.accelerator.end_training()

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Every knob of train.py, with its unit and default; flags, recipes and the fields of a model's config read as one list.
+"""Every knob of train.py, with its unit and default: flags, recipes and the fields of a model's config as one list.
 
 A recipe is a flat YAML file of the same names. It is turned into flags that stand before those of the command line, so
 a flag overrides the recipe, and both pass the same checks.
@@ -173,6 +173,7 @@ FIXED = frozenset(
         "image_fit",
         "streaming",
         "init_output_bias",
+        "ema_weights",
     ]
 )
 
@@ -225,7 +226,7 @@ class Arguments:
             if name not in names:
                 fits = ", ".join(SCHEDULED_FIELDS[n] for n in names) or "none"
                 raise ValueError(
-                    f"A {self.model_type} reads no {config_field}, so --{config_field}_start, _steps and _schedule have no "
+                    f"A {self.model_type} reads no {config_field}: --{config_field}_start, _steps, _schedule have no "
                     f"effect; schedules of this model: {fits}."
                 )
             if start is None or steps is None:
@@ -290,7 +291,7 @@ def recipe_flags(recipe: dict[str, Any]) -> list[str]:
     flags = []
     for name, value in recipe.items():
         if isinstance(value, list):
-            flags += [f"--{name}", *(_text(item) for item in value)]
+            flags += [f"--{name}", *([_text(item) for item in value] or ["[]"])]
         elif value is not None:
             flags.append(f"--{name}={_text(value)}")
     return flags
@@ -318,7 +319,8 @@ def build_config(arguments: Arguments, measured: dict[str, Any]) -> PreTrainedCo
             f"{n} {getattr(config, n)}" for n in ("backbone", "quantizer", "reconstruction_loss") if hasattr(config, n)
         )
         raise ValueError(
-            f"{_flags(ignored)}: never read by this {arguments.model_type} ({choice}); leave it out (over a recipe: --name null)."
+            f"{_flags(ignored)}: never read by this {arguments.model_type} ({choice}); leave it out "
+            "(over a recipe: --name null)."
         )
     return config
 
@@ -326,7 +328,7 @@ def build_config(arguments: Arguments, measured: dict[str, Any]) -> PreTrainedCo
 def _drop_overridden(argv: list[str], recipe: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """`--knob null` takes a knob out of the recipe; steps on the command line replace the recipe's epochs."""
     tokens, kept, recipe = [part for text in argv for part in _split_flag(text)], [], dict(recipe)
-    for name, value in zip(tokens, [*tokens[1:], ""], strict=True):
+    for name, value in zip(tokens, [*tokens[1:], ""], strict=False):
         if name.startswith("--") and value in ("null", "None"):
             recipe.pop(_name_of(name), None)
         elif name not in ("null", "None"):

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Which image is in which batch: a pure function of (seed, step), the same for every split of the work.
 
-One optimizer step takes a *global batch*: batch size x accumulated micro-batches x processes, consecutive entries of the
-epoch's permutation. Rank r owns the r-th stretch of it and cuts that into micro-batches. So 2 processes x batch 32,
+One optimizer step takes a *global batch*: batch size x accumulated micro-batches x processes, consecutive entries of
+the epoch's permutation. Rank r owns the r-th stretch of it and cuts that into micro-batches. So 2 processes x batch 32,
 4 micro-batches x 16 and 1 process x batch 64 see the same 64 images in the same order at every step, and a resumed run
 needs to know nothing but its step.
 """
@@ -70,8 +70,8 @@ def training_batches(
     """Micro-batches from optimizer step `step` on, without end.
 
     The data set hears of each epoch (`set_epoch`) before its first batch is asked for, since augmentation is keyed by
-    (seed, epoch, index). The loader has a generator of its own: each iterator draws a seed for its workers, and from the
-    global generator that draw would shift the noise of every later step of a resumed run.
+    (seed, epoch, index). The loader has a generator of its own: each iterator draws a seed for its workers, and from
+    the global generator that draw would shift the noise of every later step of a resumed run.
     """
     while True:
         epoch = step // plan.steps_per_epoch

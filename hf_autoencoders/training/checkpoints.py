@@ -19,11 +19,13 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -47,6 +49,10 @@ def write_atomically(path: Path, text: str):
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def save_state_file(path: Path, state: Any):
+    path.write_text(json.dumps(state), encoding="utf-8")
 
 
 def seal(folder: Path, step: int, processes: int):
@@ -120,9 +126,9 @@ class Checkpoints:
         accelerator.wait_for_everyone()
         accelerator.save_state(str(beside))
         if stream is not None:
-            (beside / f"stream_{accelerator.process_index}.json").write_text(json.dumps(stream), encoding="utf-8")
+            save_state_file(beside / f"stream_{accelerator.process_index}.json", stream)
         if accelerator.is_main_process:
-            (beside / STATE).write_text(json.dumps(state), encoding="utf-8")
+            save_state_file(beside / STATE, state)
             if averages is not None:
                 save_file({name: tensor.cpu() for name, tensor in averages.items()}, beside / AVERAGES)
         accelerator.wait_for_everyone()
@@ -156,8 +162,12 @@ class Checkpoints:
             raise ValueError(problem)
         return path
 
-    def load(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor] | None, Any]:
-        """Puts weights, optimizer and random states back; gives what `save` was given, (state, averages, stream).
+    def state(self, path: Path) -> dict[str, Any]:
+        """The `state` that `save` was given; nothing is put back yet."""
+        return _read_json(path / STATE)
+
+    def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any]:
+        """Puts weights, optimizer and random states back; gives what else `save` was given, (averages, stream).
 
         Raises:
             ValueError: written by another number of processes, or a random state that cannot be put back.
@@ -173,7 +183,7 @@ class Checkpoints:
         self._check_random_state(path)
         averages = load_file(path / AVERAGES) if (path / AVERAGES).exists() else None
         stream = path / f"stream_{self.accelerator.process_index}.json"
-        return _read_json(path / STATE), averages, _read_json(stream) if stream.exists() else None
+        return averages, _read_json(stream) if stream.exists() else None
 
     def _latest(self, tell: Callable[[str], None]) -> Path | None:
         candidates = self.all()
@@ -198,14 +208,20 @@ class Checkpoints:
         for rank in range(self.accelerator.num_processes):
             if not (folder / f"random_states_{rank}.pkl").is_file():
                 raise ValueError(
-                    f"Process {rank} did not write into {folder}: `output_dir` must be on storage that all machines share."
+                    f"Process {rank} did not write into {folder}: `output_dir` must be on storage that all share."
                 )
 
     def _check_random_state(self, path: Path):
         """Accelerate passes over a random state that it cannot restore, with a line at log level info."""
         rank = self.accelerator.process_index
         saved = load_tensors(path / f"random_states_{rank}.pkl")
-        if not torch.equal(saved["torch_manual_seed"], torch.get_rng_state()):
+        numpy_saved, numpy_now = saved["numpy_random_seed"], np.random.get_state()
+        restored = (
+            torch.equal(saved["torch_manual_seed"], torch.get_rng_state())
+            and saved["random_state"] == random.getstate()
+            and all(np.array_equal(was, now) for was, now in zip(numpy_saved, numpy_now, strict=True))
+        )
+        if not restored:
             raise ValueError(f"The random state of process {rank} in {path} could not be restored.")
 
     def _rename(self, beside: Path, path: Path):

@@ -23,6 +23,9 @@ from .logs import MetricsLog, Window, log_pictures, on_screen
 from .schedules import Schedule, Schedules
 
 
+YOUNG_STEPS = 1000  # of a stream, which has no epochs: until then a codebook's health is not judged
+
+
 @dataclass
 class Run:
     """All that the loop needs, and where it stands.
@@ -97,7 +100,7 @@ def prepare_state(run: Run):
     """Before the first step of a new run the codebook sees the first global batch, as a whole."""
     run.core.defer_state_updates(True)
     run.model.train()
-    if run.step == 0:
+    if run.step == 0 and hasattr(run.core, "initialize_from_data"):  # a prior has no codebook
         micro_batches = islice(run.batches(0), run.arguments.training.gradient_accumulation_steps)
         run.core.initialize_from_data(torch.cat([batch["pixel_values"] for batch in micro_batches]))
 
@@ -167,7 +170,9 @@ def write_log(run: Run, progress: "Progress"):
     progress.say(f"step {run.step}/{run.total_steps}  {on_screen(means)}")
     if health is not None:
         progress.say(f"  {health.line()}")
-        for cure in sorted(set(health.cures(run.core.config)) - run.named_cures):
+        # Codebooks wake up in the first epoch: before its end nothing is wrong yet.
+        young = run.step < (run.steps_per_epoch or YOUNG_STEPS)
+        for cure in [] if young else sorted(set(health.cures(run.core.config)) - run.named_cures):
             run.named_cures.add(cure)
             progress.say(f"  ! {cure}")
 
@@ -208,13 +213,10 @@ def save_checkpoint(run: Run) -> Path:
     return path
 
 
-def load_checkpoint(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:
-    """Puts `run` where it stood when `path` was written; gives the knobs that changed since, (then, now)."""
-    state, averages, stream = run.checkpoints.load(path)
-    if (averages is None) != (run.averages is None):
-        raise ValueError(
-            f"{path} was written {'without' if averages is None else 'with'} --ema_weights; resume it likewise."
-        )
+def load_checkpoint(run: Run, path: Path):
+    """Puts `run` where it stood when `path` was written."""
+    state = run.checkpoints.state(path)
+    averages, stream = run.checkpoints.load(path)
     if run.averages is not None:
         run.averages.load_state_dict(averages)
     run.window.load_state_dict(state["window"])
@@ -222,6 +224,11 @@ def load_checkpoint(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:
     run.step, run.evaluated, run.seconds = state["step"], state["evaluated"], state["seconds"]
     if stream is not None:
         run.images.train.load_state_dict(stream)
+
+
+def changed_knobs(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:
+    """Knobs that differ from those that `path` was written with: name -> (then, now)."""
+    state = run.checkpoints.state(path)
     then, now = state["arguments"], json.loads(json.dumps(run.arguments.as_dict()))
     names = {*then, *now} - {"resume", "overwrite", "output_dir"}
     return {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}

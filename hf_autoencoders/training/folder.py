@@ -39,7 +39,7 @@ def check_folder(accelerator: Accelerator, folder: Path, arguments: Arguments):
 
 
 def claim_folder(accelerator: Accelerator, folder: Path, arguments: Arguments):
-    """Makes the folder this run's: --overwrite deletes what the last one wrote, arguments.yaml says how to repeat it."""
+    """Makes the folder this run's: --overwrite deletes what the last one wrote, arguments.yaml repeats this one."""
     _on_main_process(accelerator, lambda: _claim(folder, arguments))
 
 

@@ -51,11 +51,11 @@ def check_launch(accelerator: Accelerator, expected: int | None, exact_resume: b
     if world != joined:
         raise ValueError(
             f"The launcher started {world} processes but they do not train together (each sees {joined}): {world} "
-            "independent runs would write into one folder. On a CPU start them with ACCELERATE_USE_CPU=true, or give --cpu."
+            "independent runs would write into one folder. On a CPU set ACCELERATE_USE_CPU=true, or give --cpu."
         )
     if expected is not None and expected != joined:
         raise ValueError(
-            f"--expected_processes {expected}, but {joined} train together. `accelerate launch --cpu --num_processes 2` "
+            f"--expected_processes {expected}, but {joined} train here. `accelerate launch --cpu --num_processes 2` "
             "silently starts one: use ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2."
         )
     if exact_resume and joined < 3:
@@ -77,9 +77,9 @@ def describe_launch(accelerator: Accelerator, threads: int) -> str:
     """
     The first line of a run: "2 processes (MULTI_CPU), device cpu, 1 thread each, precision no".
     """
-    count = accelerator.num_processes
+    count, kind = accelerator.num_processes, accelerator.distributed_type.value
     return (
-        f"{count} process{'es' if count > 1 else ''} ({accelerator.distributed_type.value}), device {accelerator.device}, "
+        f"{count} process{'es' if count > 1 else ''} ({kind}), device {accelerator.device}, "
         f"{threads} thread{'s' if threads > 1 else ''} each, mixed precision {accelerator.mixed_precision}"
     )
 

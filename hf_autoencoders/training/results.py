@@ -125,7 +125,7 @@ def save_model(run: "Run", folder: Path):
 def measure_latents(run: "Run"):
     """Mean and spread of the training latents, for the config: latent diffusion and sampling read them.
 
-    On the same images on every process, so that all agree.
+    On the same images on every process, so that all agree. What the user gave stays.
     """
     images, device = run.images.train, run.accelerator.device
     size = run.arguments.training.eval_batch_size
@@ -137,6 +137,8 @@ def measure_latents(run: "Run"):
     generator = torch.Generator().manual_seed(run.arguments.run.seed)
     with weights_to_judge(run) as model:
         model.measure_latents((images.batch(rows)["pixel_values"].to(device) for rows in batches), generator)
+        for name, value in run.arguments.model.items():
+            setattr(model.config, name, value)
 
 
 def describe_run(run: "Run") -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Numbers that change with time, as pure functions of the optimizer step: a resumed run needs the step and nothing else.
+"""Numbers that change with time, as pure functions of the optimizer step: a resumed run needs nothing but the step.
 
 A run of S steps calls a schedule with step = 0 .. S-1; `over` is the number of steps until the end value is reached.
 """
@@ -57,7 +57,7 @@ SHAPES: dict[str, Callable[[int, float, float, int], float]] = {
     "quarter_cosine": quarter_cosine,
 }
 
-# A schedule of forward, and the config field that holds its value at rest, which is the value that the schedule ends at.
+# A schedule of forward, and the config field that holds its value at rest, which is where the schedule ends.
 SCHEDULED_FIELDS = {"temperature": "gumbel_temperature", "kl_weight": "kl_weight", "commitment_cost": "commitment_cost"}
 
 
@@ -104,7 +104,7 @@ class Schedules:
 
 
 def schedule_names(model: nn.Module) -> list[str]:
-    """The schedules that this model's forward takes: its keyword-only parameters, where this module knows a field for them."""
+    """The schedules that this model's forward takes: those of its keyword-only parameters that have a config field."""
     parameters = inspect.signature(model.forward).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in SCHEDULED_FIELDS]
 

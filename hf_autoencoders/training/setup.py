@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """From knobs to a run: folder, images, model, optimizer, checkpoint, in the order in which they need each other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from ..models.image_processing_autoencoder import AutoencoderImageProcessorPil
-from .arguments import FIXED, Arguments, TrainingArguments, build_config
+from .arguments import FIXED, Arguments, TrainingArguments, build_config, config_fields
 from .batches import BatchPlan, training_batches
 from .checkpoints import Checkpoints
 from .data import ImageSplits, load_images
 from .ema import AveragedWeights
-from .engine import Run, load_checkpoint
+from .engine import Run, changed_knobs, load_checkpoint
 from .folder import CHECKPOINTS, LOG, check_folder, claim_folder, output_folder
 from .launch import describe_launch, set_threads, start_accelerator
 from .logs import MetricsLog, Window
@@ -30,8 +30,8 @@ from .schedules import Schedule, Schedules, schedule_names
 class FittedProcessor:
     """An image processor for pictures like the first one it is given, where the user gave no size or channel count.
 
-    Used while the data set is read (`load_images(to_uint8=...)`). Pictures keep their size unless --image_size was given,
-    and a picture of another size is then refused by the reader; the saved processor resizes to the model's size.
+    Used while the data set is read (`load_images(to_uint8=...)`). Pictures keep their size unless --image_size was
+    given, and a picture of another size is then refused by the reader; the saved processor resizes to the model's size.
     """
 
     def __init__(self, image_size: int | list[int] | None, num_channels: int | None, fit: str):
@@ -241,8 +241,8 @@ def describe_model(model: PreTrainedModel, schedules: dict[str, Schedule]) -> st
     return "\n".join(lines)
 
 
-def resume(run: Run, say: Callable[[str], None]):
-    """Continues from the checkpoint that was asked for."""
+def resume(run: Run, say: Callable[[str], None], model_knobs: Collection[str] | None = None):
+    """Continues from the checkpoint that was asked for. `model_knobs`: by default the fields of the model's config."""
     wanted = run.arguments.run.resume
     if wanted is None:
         return
@@ -251,14 +251,16 @@ def resume(run: Run, say: Callable[[str], None]):
         say(f"No checkpoint in {run.checkpoints.folder} yet: starting at step 0.")
         run.log.keep(0)
         return
-    changes = load_checkpoint(run, path)
-    refused = sorted(name for name in changes if name in FIXED or name in run.arguments.model)
+    changes = changed_knobs(run, path)
+    model_fields = config_fields(run.arguments.model_type) if model_knobs is None else model_knobs
+    refused = sorted(name for name in changes if name in FIXED or name in model_fields)
     if refused:
         name = refused[0]
         raise ValueError(
-            f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that continues "
+            f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that goes on "
             "keeps its model, seed and batches."
         )
+    load_checkpoint(run, path)
     for name, (before, now) in sorted(changes.items()):
         say(f"  changed since the checkpoint: {name} {before!r} -> {now!r}")
     say(f"Resumed {path} at step {run.step} of {run.total_steps}.")
