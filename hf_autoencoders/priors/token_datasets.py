@@ -173,7 +173,7 @@ def load_token_dataset(
 def read_record(name: str | Path, revision: str | None = None) -> dict[str, Any]:
     """image_tokenizer.json of a folder or of a data set on the Hub."""
     path = Path(name) / RECORD
-    if not Path(name).is_dir():
+    if not Path(name).is_dir() and str(name).count("/") <= 1 and not str(name).startswith((".", "/", "~")):
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 

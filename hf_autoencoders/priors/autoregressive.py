@@ -1,0 +1,165 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Priors over image tokens: stock language models of transformers, and pictures drawn from any prior.
+
+    sequencer = ImageTokenSequencer.for_model(image_model, num_classes=10, class_dropout=0.1)
+    prior = build_prior(sequencer)                                   # a LlamaForCausalLM
+    prior(**sequencer(image_tokens, labels)).loss                    # nats per code
+    generate_images(prior, image_model, labels=[3, 7])               # (2, C, H, W)
+
+A prior remembers its sequencer in its config (`image_token_sequencer`), so that it can be used alone.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
+
+from ..models.image_token_ids import generate_ids
+from .sequences import ImageTokenSequencer
+
+
+def llama(hidden_size: int, num_layers: int, num_heads: int, dropout: float, positions: int, **ids) -> PreTrainedConfig:
+    """Its feed-forward layer is 8/3 as wide (three matrices), rounded up to a multiple of 32."""
+    return LlamaConfig(
+        hidden_size=hidden_size,
+        intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        attention_dropout=dropout,
+        max_position_embeddings=positions,
+        **ids,
+    )
+
+
+def gpt2(hidden_size: int, num_layers: int, num_heads: int, dropout: float, positions: int, **ids) -> PreTrainedConfig:
+    dropouts = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    return GPT2Config(
+        n_embd=hidden_size, n_layer=num_layers, n_head=num_heads, n_positions=positions, **dropouts, **ids
+    )
+
+
+ARCHITECTURES: dict[str, Callable[..., PreTrainedConfig]] = {"llama": llama, "gpt2": gpt2}
+
+
+def build_prior(
+    sequencer: ImageTokenSequencer,
+    architecture: str = "llama",
+    hidden_size: int = 128,
+    num_layers: int = 3,
+    num_heads: int = 4,
+    dropout: float = 0.0,
+) -> PreTrainedModel:
+    """A causal language model of the sequencer's vocabulary with fresh weights.
+
+    Its own `generate` draws whole pictures by default: no end token, all codes and no other id.
+
+    >>> sequencer = ImageTokenSequencer(codebook_size=128, grid_size=(7, 7), num_classes=10)
+    >>> prior = build_prior(sequencer, hidden_size=32)
+    >>> prior.generate(sequencer.prompt([3, 7])).shape
+    torch.Size([2, 50])
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"`architecture` must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}.")
+    if hidden_size % num_heads or hidden_size < 1:
+        raise ValueError(f"`hidden_size` must be a multiple of `num_heads`, got {hidden_size} and {num_heads}.")
+    ids = sequencer.ids
+    special = {"bos_token_id": ids.begin, "eos_token_id": None, "pad_token_id": ids.mask}
+    positions = sequencer.sequence_length
+    config = ARCHITECTURES[architecture](
+        hidden_size, num_layers, num_heads, dropout, positions, vocab_size=ids.vocab_size, **special
+    )
+    config.image_token_sequencer = sequencer.to_dict()
+    prior = AutoModelForCausalLM.from_config(config)
+    prior.generation_config.update(**ids.generation_kwargs())
+    return prior
+
+
+def sequencer_of(prior: PreTrainedModel) -> ImageTokenSequencer:
+    """The sequencer that a prior was made for."""
+    fields = getattr(prior.config, "image_token_sequencer", None)
+    if fields is None:
+        raise ValueError(
+            f"This {type(prior).__name__} does not say which of its ids are image tokens "
+            "(`config.image_token_sequencer`): give `sequencer`."
+        )
+    return ImageTokenSequencer(**fields)
+
+
+def check_fits(sequencer: ImageTokenSequencer, image_model) -> None:
+    """Raises ValueError, naming both, unless the prior's tokens are of a codebook and grid like the model's."""
+    own = ImageTokenSequencer.for_model(image_model)
+    if (own.codebook_size, own.grid_size) != (sequencer.codebook_size, sequencer.grid_size):
+        raise ValueError(
+            f"This prior is of {sequencer.codebook_size} codes on a {'x'.join(map(str, sequencer.grid_size))} grid "
+            f"({sequencer.image_tokenizer or 'a model without a name'}), the image model has {own.codebook_size} on "
+            f"{'x'.join(map(str, own.grid_size))} ({own.image_tokenizer or 'without a name'})."
+        )
+
+
+def generate_image_tokens(
+    prior: PreTrainedModel,
+    labels: Sequence[int] | Tensor | None = None,
+    *,
+    num_images: int | None = None,
+    generator: torch.Generator | None = None,
+    guidance_scale: float = 1.0,
+    sequencer: ImageTokenSequencer | None = None,
+    **options,
+) -> Tensor:
+    """Image tokens (B, h, w), or (B, h, w, depth), drawn from a prior. See `generate_images`."""
+    sequencer = sequencer_of(prior) if sequencer is None else sequencer
+    # Priors that are not drawn by transformers' `generate` bring their own way, with the same arguments.
+    draw = prior.draw_ids if hasattr(prior, "draw_ids") else lambda *given, **more: generate_ids(prior, *given, **more)
+    training = prior.training
+    prior.eval()
+    try:
+        ids = draw(sequencer.ids, labels, num_images, generator, guidance_scale, **options)
+    finally:
+        prior.train(training)
+    return sequencer.to_image_tokens(ids)
+
+
+@torch.no_grad()
+def generate_images(
+    prior: PreTrainedModel,
+    image_model,
+    labels: Sequence[int] | Tensor | None = None,
+    *,
+    num_images: int | None = None,
+    generator: torch.Generator | None = None,
+    guidance_scale: float = 1.0,
+    sequencer: ImageTokenSequencer | None = None,
+    batch_size: int = 256,
+    **options,
+) -> Tensor:
+    """New pictures (B, C, H, W) on the [-1, 1] scale.
+
+    Args:
+        prior: from `build_prior` or train_prior.py.
+        image_model: the model whose tokens the prior knows.
+        labels: class of each picture. Without them, `num_images` pictures.
+        generator: same state, same pictures.
+        guidance_scale: > 1 leads further towards the class; the prior must know a null class.
+        sequencer: the prior's own, if None.
+        batch_size: pictures drawn at once.
+        options: temperature, top_k, top_p, ...
+    """
+    sequencer = sequencer_of(prior) if sequencer is None else sequencer
+    check_fits(sequencer, image_model)
+    count = num_images if labels is None else len(labels)
+    sequencer.prompt(labels, num_images)  # all mistakes before the first picture
+    pictures = []
+    for start in range(0, count, batch_size):
+        part = None if labels is None else labels[start : start + batch_size]
+        tokens = generate_image_tokens(
+            prior,
+            part,
+            num_images=min(batch_size, count - start) if labels is None else None,
+            generator=generator,
+            guidance_scale=guidance_scale,
+            sequencer=sequencer,
+            **options,
+        )
+        pictures.append(image_model.decode_image_tokens(tokens.to(image_model.device)))
+    return torch.cat(pictures)

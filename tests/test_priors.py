@@ -1,0 +1,340 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Autoregressive priors: trained by the one loop, measured in nats, sampled to pictures, kept in one artefact."""
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForCausalLM
+
+from hf_autoencoders import AutoencoderImageProcessorPil, DVAEConfig, DVAEModel, VQVAEConfig, VQVAEModel
+from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
+from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
+from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, generate_images, sequencer_of
+from hf_autoencoders.priors.sequences import ImageTokenSequencer
+from hf_autoencoders.priors.training import picture_grid
+from hf_autoencoders.training.data import load_images
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 8, 8], "codebook_size": 16, "codebook_dim": 4}
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train_prior, sample = load_script("train_prior"), load_script("sample")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def size_of(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def processor():
+    return AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8})
+
+
+def make_vqvae(**fields):
+    torch.manual_seed(0)
+    model = VQVAEModel(VQVAEConfig(**{**SMALL, "residual_channels": 8, "quantizer": "vq", **fields})).eval()
+    pixels = load_images("digits", to_uint8=processor().to_uint8).train.batch(range(64))["pixel_values"]
+    with torch.no_grad():  # codes among the latents, so that many are used
+        z = model.encode(pixels).latents.permute(0, 2, 3, 1).flatten(0, 2)
+        model.quantize.embedding.weight.copy_(z[torch.randperm(len(z))[:16]])
+    return model
+
+
+@pytest.fixture(scope="module")
+def vqvae():
+    return make_vqvae()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(vqvae, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vqvae-digits")
+    vqvae.save_pretrained(folder)
+    processor().save_pretrained(folder)
+    return folder
+
+
+def run(tokenizer, folder, *flags):
+    usual = [
+        "--cpu",
+        "--num_threads",
+        1,
+        "--hidden_size",
+        32,
+        "--num_layers",
+        1,
+        "--num_heads",
+        2,
+        "--logging_steps",
+        5,
+    ]
+    return train_prior.main([*map(str, ["--image_tokenizer", tokenizer, "--output_dir", folder, *usual, *flags])])
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "prior"
+    flags = ("--max_train_steps", 60, "--learning_rate", 1e-2, "--optimizer", "adamw", "--train_batch_size", 32)
+    assert run(tokenizer, folder, *flags, "--max_grad_norm", 1.0, "--ema_weights", 0.9) == 0
+    return folder
+
+
+# -- the prior itself --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_prior_is_a_stock_model_that_draws_pictures_by_itself(architecture, vqvae, tmp_path):
+    sequencer = ImageTokenSequencer.for_model(vqvae, num_classes=10, class_dropout=0.1)
+    prior = build_prior(sequencer, architecture, hidden_size=16, num_layers=1, num_heads=2)
+    assert type(prior).__module__.startswith("transformers.models")
+    prior.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    sequences = loaded.generate(sequencer.prompt([3, 7] * 10))
+    assert sequencer.to_image_tokens(sequences).shape == (20, 2, 2)
+    assert sequencer_of(loaded).to_dict() == sequencer.to_dict()
+
+
+def test_generated_pictures_are_the_decoded_tokens(vqvae):
+    prior = build_prior(ImageTokenSequencer.for_model(vqvae, num_classes=10), hidden_size=16)
+    tokens = generate_image_tokens(prior, [3, 7], generator=generator())
+    pictures = generate_images(prior, vqvae, [3, 7], generator=generator())
+    assert torch.equal(pictures, vqvae.decode_image_tokens(tokens))
+    assert not torch.equal(pictures, generate_images(prior, vqvae, [3, 7], generator=generator(1)))
+
+
+def test_batches_share_the_generator(vqvae):
+    prior = build_prior(ImageTokenSequencer.for_model(vqvae), hidden_size=16)
+    pictures = generate_images(prior, vqvae, num_images=5, batch_size=2, generator=generator())
+    assert pictures.shape == (5, 1, 8, 8) and not torch.equal(pictures[:2], pictures[2:4])
+
+
+def test_residual_codes_are_drawn_in_depth(vqvae):
+    torch.manual_seed(0)
+    deep = VQVAEModel(VQVAEConfig(**SMALL, quantizer="residual", num_quantizers=3)).eval()
+    prior = build_prior(ImageTokenSequencer.for_model(deep), hidden_size=16)
+    assert generate_image_tokens(prior, num_images=2).shape == (2, 2, 2, 3)
+    assert generate_images(prior, deep, num_images=2).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda p, m: generate_images(p, m, [10]), r"Labels must lie in 0\.\.9, got 10\.\.10"),
+        (lambda p, m: generate_images(p, m), "`num_images` must say how many"),
+        (lambda p, m: generate_images(p, m, [1], guidance_scale=2.0), "`class_dropout` 0"),
+        (lambda p, m: generate_images(p, make_vqvae(image_size=16), [1]), "16 codes on a 2x2 grid .* has 16 on 4x4"),
+        (lambda p, m: build_prior(sequencer_of(p), "lstm"), "must be one of llama, gpt2, got 'lstm'"),
+        (
+            lambda p, m: build_prior(sequencer_of(p), hidden_size=10, num_heads=4),
+            "multiple of `num_heads`, got 10 and 4",
+        ),
+        (lambda p, m: sequencer_of(m), "does not say which of its ids are image tokens"),
+    ],
+)
+def test_mistakes_are_named(vqvae, call, says):
+    prior = build_prior(ImageTokenSequencer.for_model(vqvae, num_classes=10), hidden_size=16)
+    with pytest.raises(ValueError, match=says):
+        call(prior, vqvae)
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def test_training_learns_the_codes(trained, vqvae):
+    """After 60 steps the prior beats the entropy of the codes taken one by one, position by position."""
+    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
+    images = load_images("digits", to_uint8=processor().to_uint8)
+    tokens = vqvae.get_image_tokens(images.eval.batch(range(360))["pixel_values"]).flatten(1)
+    each = [torch.bincount(column, minlength=16).float() for column in tokens.T]
+    independent = torch.stack([torch.distributions.Categorical(probs=counts).entropy() for counts in each]).mean()
+    assert metrics["nats_per_code"] < independent < math.log(16)
+    assert metrics["nats_per_code"] < metrics["nats_per_code_unconditional"]
+
+
+@torch.no_grad()
+def test_the_figures_are_those_of_the_saved_prior(trained, vqvae):
+    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
+    prior, sequencer = (
+        AutoModelForCausalLM.from_pretrained(trained).eval(),
+        AutoFeatureExtractor.from_pretrained(trained),
+    )
+    images = load_images("digits", to_uint8=processor().to_uint8).eval
+    pixels = images.batch(range(len(images)))["pixel_values"]
+    batch = sequencer(vqvae.get_image_tokens(pixels), images.labels)
+    nats_per_code = prior(**batch).loss.item()
+    assert metrics["nats_per_code"] == pytest.approx(nats_per_code, rel=1e-5)
+    nats = 4 * nats_per_code + vqvae(pixels).negative_log_likelihood.item()
+    assert metrics["nats"] == pytest.approx(nats, rel=1e-5)
+    assert metrics["bits_per_dim_continuous"] == pytest.approx(nats / (64 * math.log(2)) + 8, rel=1e-5)
+
+
+def test_the_folder_holds_what_a_reader_needs(trained, tokenizer, vqvae):
+    assert size_of(trained / "samples.png") == (10 * 58, 8 * 58)
+    text = (trained / "README.md").read_text()
+    assert tokenizer.name in text and str(tokenizer.parent) not in text and "labels=[3, 7]" in text
+    prior = AutoModelForCausalLM.from_pretrained(trained)
+    assert generate_images(prior, vqvae, [3, 7], guidance_scale=1.5).shape == (2, 1, 8, 8)
+    assert prior.config.image_token_sequencer["class_dropout"] == 0.1
+
+
+def test_a_resumed_run_is_the_same_run(tokenizer, tmp_path):
+    flags = ("--max_train_steps", 6, "--train_batch_size", 32, "--checkpointing_steps", 3)
+    assert run(tokenizer, tmp_path / "whole", *flags) == 0
+    assert run(tokenizer, tmp_path / "halves", *flags) == 0
+    checkpoint = tmp_path / "halves" / "checkpoints" / "checkpoint-00000003"
+    assert run(tokenizer, tmp_path / "halves", *flags, "--resume", checkpoint) == 0
+    one, two = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "halves"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert run(tokenizer, tmp_path / "halves", *flags, "--resume", checkpoint, "--dropout", 0.5) == 2  # another model
+
+
+def test_gpt2_ties_its_weights_through_a_checkpoint(tokenizer, tmp_path):
+    flags = ("--max_train_steps", 2, "--architecture", "gpt2", "--checkpointing_steps", 1, "--unconditional")
+    assert run(tokenizer, tmp_path, *flags) == 0
+    assert run(tokenizer, tmp_path, *flags, "--resume", tmp_path / "checkpoints" / "checkpoint-00000001") == 0
+    prior = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert prior.lm_head.weight is prior.transformer.wte.weight
+    assert sequencer_of(prior).num_classes == 0 and "num_images=2" in (tmp_path / "README.md").read_text()
+
+
+def test_two_processes_train_together(tokenizer, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+        "scripts/train_prior.py", "--image_tokenizer", tokenizer, "--output_dir", tmp_path / "prior", "--cpu",
+        "--max_train_steps", "4", "--hidden_size", "16", "--num_heads", "2", "--expected_processes", "2",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "prior" / "metrics.json").read_text())["metrics"]["images"] == 360
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (("--hidden_sice", 3), "nearest known name is 'hidden_size'"),
+        (("--token_dataset", "x", "--dataset_name", "digits"), "--dataset_name has no effect with --token_dataset"),
+        (("--unconditional", "--class_dropout", 0.1), "--class_dropout has no effect with --unconditional"),
+        (("--class_dropout", 1.0), "Dropouts lie in [0, 1)"),
+        (("--init_output_bias",), "Unknown argument '--init_output_bias'"),
+        (("--token_dataset", "./nothing"), "nothing is no data set of image tokens"),
+    ],
+)
+def test_wrong_knobs_are_one_line(tokenizer, tmp_path, capsys, flags, says):
+    assert run(tokenizer, tmp_path / "prior", *flags) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error and "\n" not in error
+
+
+def test_every_recipe_of_a_prior_parses():
+    recipes = sorted((ROOT / "scripts" / "recipes").glob("prior-*.yaml"))
+    assert recipes
+    for recipe in recipes:
+        train_prior.parse_prior_arguments(["--recipe", str(recipe), "--image_tokenizer", "x"])
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
+    given = ["--image_tokenizer", tokenizer, "--output", tmp_path / "out" / "grid.png", "--device", "cpu"]
+    flags = [*given, "--prior", trained, "--labels", 3, 7, "--num_images", 4, "--top_k", 5, "--guidance_scale", 1.5]
+    assert sample.main([*map(str, flags)]) == 0
+    assert size_of(tmp_path / "out" / "grid.png") == (4 * 58, 2 * 58)
+    assert "8 pictures" in capsys.readouterr().out
+    assert sample.main([*map(str, given)]) == 0  # the model's own prior
+    for wrong, says in (
+        (["--temperature", 0, "--prior", trained], "--temperature must be positive"),
+        (["--labels", 11, "--prior", trained], "Labels must lie in 0..9"),
+        (["--prior", tmp_path / "nothing"], "cannot be loaded"),
+        (["--top_q", 1], "Unknown argument '--top_q'"),
+    ):
+        assert sample.main([*map(str, [*given, *wrong])]) == 2
+        error = capsys.readouterr().err.strip()
+        assert says in error and "\n" not in error
+
+
+def test_a_grid_shows_each_picture_in_its_place():
+    pictures = torch.full((3, 1, 1, 1), -1.0)
+    pictures[1] = 1.0
+    grid = picture_grid(pictures, columns=2, least_side=2)  # cells of 2 + 2 pixels
+    assert grid.size == (8, 8)
+    assert [grid.getpixel(at)[0] for at in ((1, 1), (5, 1), (1, 5), (5, 5))] == [0, 255, 0, 255]
+
+
+# -- one artefact ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def combined(trained, vqvae, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("combined")
+    prior = AutoModelForCausalLM.from_pretrained(trained)
+    model = ImageTokenLM.from_parts(vqvae, prior, num_classes=10, class_dropout=0.1)
+    model.save_pretrained(folder)
+    return folder, prior, model
+
+
+def test_one_repository_holds_both_models(combined, vqvae):
+    folder, prior, model = combined
+    loaded = AutoModel.from_pretrained(folder)
+    assert type(loaded) is ImageTokenLM
+    pictures = loaded.generate_images(labels=[3, 7], generator=generator(), guidance_scale=1.5)
+    assert torch.equal(pictures, generate_images(prior, vqvae, [3, 7], generator=generator(), guidance_scale=1.5))
+    assert torch.equal(pictures, model.generate_images([3, 7], generator=generator(), guidance_scale=1.5))
+    tokens = vqvae.get_image_tokens(pictures)
+    expected = prior.eval()(**sequencer_of(prior)(tokens, [3, 7])).loss
+    torch.testing.assert_close(loaded.eval()(pictures, torch.tensor([3, 7])).loss, expected)
+
+
+def test_it_loads_without_the_package(combined, tmp_path):
+    folder, _, model = combined
+    torch.save(model.generate_images(labels=[3, 7], generator=generator()), tmp_path / "pictures.pt")
+    code = f"""
+import sys, torch
+from transformers import AutoModel
+model = AutoModel.from_pretrained({str(folder)!r}, trust_remote_code=True)
+pictures = model.generate_images(labels=[3, 7], generator=torch.Generator().manual_seed(0))
+assert torch.equal(pictures, torch.load({str(tmp_path / "pictures.pt")!r}))
+assert not any(name.startswith("hf_autoencoders") for name in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dvae_and_a_half_precision_load(tmp_path):
+    torch.manual_seed(0)
+    dvae = DVAEModel(DVAEConfig(**SMALL)).eval()
+    prior = build_prior(ImageTokenSequencer.for_model(dvae), "gpt2", hidden_size=16, num_heads=2)
+    ImageTokenLM.from_parts(dvae, prior).save_pretrained(tmp_path)
+    half = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.generate_images(num_images=2).shape == (2, 1, 8, 8)
+    assert {parameter.dtype for parameter in half.language_model.parameters()} == {torch.bfloat16}
+
+
+def test_a_language_model_of_another_vocabulary_is_refused(vqvae):
+    prior = build_prior(ImageTokenSequencer.for_model(vqvae, num_classes=10), hidden_size=16)
+    with pytest.raises(Exception, match="vocabulary of 28, but 16 codes, 3 classes, begin and mask make 21"):
+        ImageTokenLM.from_parts(vqvae, prior, num_classes=3)
+    with pytest.raises(Exception, match=r"must have image tokens \(vqvae or dvae\), got 'vae'"):
+        ImageTokenLMConfig(image_model={"model_type": "vae"})
