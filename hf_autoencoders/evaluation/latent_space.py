@@ -1,0 +1,179 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The latent space seen as a plane, and the gaps in it: where no picture was ever encoded to.
+
+Latents are (N, D, h, w); a point of the plane is (x, y). Of a model with a codebook the plane is that of its code
+vectors, and decoding a point takes what `model.decode` makes of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KDTree
+from torch import Tensor, nn
+
+from .features import CONFIDENT
+
+
+CENTRAL = 0.98  # share of the codes along an axis that the window on the plane shows
+FAR = 0.99  # a gap is farther from every training code than this share of the held-out codes
+CANDIDATES = 100_000  # points of the window that are tried in search of gaps
+
+
+def plane_latents(model: nn.Module, pixel_values: Tensor) -> Tensor:
+    """(B, C, H, W) -> the latents (B, D, h, w) whose plane is looked at, and which `model.decode` takes.
+
+    The code vectors where there are any; but where D equals K, floats of that width are logits to `decode`.
+    """
+    encoded = model.encode(pixel_values, return_dict=True)
+    quantized = getattr(encoded, "quantized", None)
+    if quantized is None or quantized.shape[1] == getattr(model, "codebook_size", None):
+        return encoded.latents
+    return quantized
+
+
+@dataclass
+class Plane:
+    """A plane in the latent space: `latents = mean + x * axes[0] + y * axes[1]`.
+
+    Args:
+        mean: (D h w,)
+        axes: (2, D h w), orthonormal.
+        variance_share: of the latents' variance along each axis, 0..1.
+        shape: (D, h, w)
+        whole: the latent space has two dimensions and is shown as it is; else these are its principal components.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    variance_share: tuple[float, float]
+    shape: tuple[int, int, int]
+    whole: bool
+
+    def coordinates(self, latents: Tensor) -> Tensor:
+        """(N, D, h, w) -> (N, 2)"""
+        return (latents.flatten(1).float() - self.mean) @ self.axes.T
+
+    def latents(self, points: Tensor) -> Tensor:
+        """(N, 2) -> (N, D, h, w)"""
+        return (self.mean + points.float() @ self.axes).unflatten(1, self.shape)
+
+    def axis_labels(self) -> tuple[str, str]:
+        if self.whole:
+            return "latent z$_1$", "latent z$_2$"
+        return tuple(
+            f"principal component {number} ({share:.0%} of variance)"
+            for number, share in enumerate(self.variance_share, start=1)
+        )
+
+
+def fit_plane(latents: Tensor) -> Plane:
+    """The plane itself of 2-d latents, else the first two principal components of (N, D, h, w)."""
+    flat, shape = latents.flatten(1).float(), tuple(latents.shape[1:])
+    if flat.shape[1] < 2 or len(flat) < 3:
+        raise ValueError(f"A plane needs 2 latent dimensions and 3 pictures, got {flat.shape[1]} and {len(flat)}.")
+    if flat.shape[1] == 2:
+        variance = flat.double().var(0)
+        return Plane(torch.zeros(2), torch.eye(2), tuple((variance / variance.sum()).tolist()), shape, whole=True)
+    pca = PCA(2, random_state=0).fit(flat.numpy())
+    axes, mean = torch.from_numpy(pca.components_), torch.from_numpy(pca.mean_)
+    return Plane(mean.float(), axes.float(), tuple(pca.explained_variance_ratio_.tolist()), shape, whole=False)
+
+
+@dataclass
+class Window:
+    """The rectangle of the plane that is shown."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+    def grid(self, side: int) -> Tensor:
+        """Centres of side x side cells, row by row from the top left, (side * side, 2)."""
+        x = self.left + (torch.arange(side) + 0.5) / side * (self.right - self.left)
+        y = self.top - (torch.arange(side) + 0.5) / side * (self.top - self.bottom)
+        return torch.stack([x.repeat(side), y.repeat_interleave(side)], 1)
+
+    def uniform(self, number: int, generator: torch.Generator) -> Tensor:
+        """Points drawn from the whole window, (number, 2)."""
+        low, high = torch.tensor([self.left, self.bottom]), torch.tensor([self.right, self.top])
+        return low + (high - low) * torch.rand(number, 2, generator=generator)
+
+
+def central_window(coordinates: Tensor) -> Window:
+    """Holds the central 98 % of the points (N, 2) along either axis; one unit where a model says the same of all."""
+    tail = (1 - CENTRAL) / 2
+    low, high = np.quantile(coordinates.numpy(), [tail, 1 - tail], axis=0)
+    low, high = np.where(high > low, [low, high], [low - 0.5, low + 0.5]).tolist()
+    return Window(low[0], high[0], low[1], high[1])
+
+
+# -- gaps --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Gaps:
+    """Points of the window farther from every training code than 99 % of the held-out codes are.
+
+    Args:
+        window: that they lie in.
+        radius: that distance, in units of the latents.
+        share: of the window's area.
+        points: up to a number asked for, drawn evenly from the gaps, (n, 2).
+        pixels: their decodings (n, C, H, W) in [-1, 1].
+        confidence: the judge's probability of its likeliest digit at each, (n,).
+    """
+
+    window: Window
+    radius: float
+    share: float
+    points: Tensor
+    pixels: Tensor
+    confidence: Tensor
+
+    @property
+    def accepted(self) -> float | None:
+        """Share of the gap points whose decoding is taken for a digit with confidence above 0.9; None without gaps."""
+        return (self.confidence > CONFIDENT).double().mean().item() if len(self.points) else None
+
+
+def find_gaps(
+    plane: Plane,
+    train_points: Tensor,
+    held_out_points: Tensor,
+    decode: Callable[[Tensor], Tensor],
+    confidence: Callable[[Tensor], Tensor],
+    number: int = 2000,
+    seed: int = 0,
+) -> Gaps:
+    """Looks for gaps among 100,000 points of the window.
+
+    Args:
+        train_points, held_out_points: coordinates of codes, (N, 2).
+        decode: latents (n, D, h, w) -> pixels (n, C, H, W).
+        confidence: pixels -> probability of the likeliest class, (n,).
+        number: of gap points to decode at most.
+    """
+    tree = KDTree(train_points.numpy())
+    radius = float(np.quantile(distance_to(tree, held_out_points), FAR))
+    window = central_window(train_points)
+    candidates = window.uniform(CANDIDATES, torch.Generator().manual_seed(seed))
+    in_gap = torch.from_numpy(distance_to(tree, candidates) > radius)
+    points = candidates[in_gap][:number]
+    pixels = decode(plane.latents(points)) if len(points) else torch.zeros(0, 1, 1, 1)
+    return Gaps(
+        window=window,
+        radius=radius,
+        share=in_gap.double().mean().item(),
+        points=points,
+        pixels=pixels,
+        confidence=confidence(pixels) if len(points) else torch.zeros(0),
+    )
+
+
+def distance_to(tree: KDTree, points: Tensor) -> np.ndarray:
+    """From each point (N, 2) to its nearest in the tree, (N,)."""
+    return tree.query(points.numpy(), k=1)[0][:, 0]

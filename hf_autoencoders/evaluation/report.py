@@ -1,0 +1,384 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""A folder that shows and measures a trained model: PNG files, metrics.json, and index.html, which holds it all.
+
+Each page of the report is a function of a `Subject`; what a model cannot show is left out, and where a user might miss
+it the report says why.
+
+    write_report(Subject("my VAE", model, images.train, images.eval), "report")
+"""
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from . import plots
+from .codes import code_atlas, code_counts, errors_around_quantizer, relaxation_gap
+from .feature_net import FeatureNet, load_feature_net
+from .features import acceptance, accepted_share, measure_samples
+from .latent_space import Gaps, find_gaps
+from .likelihood import measure_latent_use, measure_likelihood
+from .metrics import code_figures, evaluate
+from .report_html import build_html
+from .subject import Subject
+
+
+logger = logging.getLogger(__name__)
+
+ERROR_UNIT = "squared error per image on [0, 1] pixels"
+ON_LIKELIHOOD_PAGE = ("elbo", "bits_per_dim_continuous", "bits_per_dim_discrete")  # with the data setting named
+SAMPLES = 64  # shown
+RELAXATION_IMAGES = 1000  # that the relaxation gap is measured on
+CURVES = ("loss", "negative_log_likelihood", "kl", "window_perplexity", "commitment_loss", "learning_rate")
+
+
+@dataclass
+class Picture:
+    """Args: name: of the PNG file, without suffix. caption: what to see in it, for people."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+@dataclass
+class Page:
+    """One part of the report. `metrics`: name -> number; `notes`: why something is missing, or how it was measured."""
+
+    title: str
+    pictures: list[Picture] = field(default_factory=list)
+    metrics: dict[str, float | int | str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Knobs:
+    """What a report is asked for.
+
+    Args:
+        judge: an independent classifier; None takes the feature net itself, and the report says so.
+        beside: a second model, for the comparison of the gaps.
+        num_importance_samples: k of the importance weighted bound; 0 leaves it out (5,000 takes minutes).
+        num_samples: from the prior, that FD-CNN is measured on.
+    """
+
+    judge: FeatureNet | None = None
+    beside: Subject | None = None
+    num_importance_samples: int = 0
+    num_samples: int = 5000
+
+    @property
+    def classifier(self) -> FeatureNet:
+        return self.judge or load_feature_net()
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+def reconstruction_page(subject: Subject, knobs: Knobs) -> Page:
+    pixels = ({"pixel_values": batch} for batch in subject.batches())
+    metrics = evaluate(subject.model, pixels, data_variance=subject.train.data_variance, seed=subject.seed)
+    metrics = {name: value for name, value in metrics.items() if name not in ON_LIKELIHOOD_PAGE}
+    order, shown = subject.errors.argsort(), min(10, len(subject.errors))
+    spread = torch.linspace(0, len(order) - 1, shown).round().long()
+    rows = []
+    for title, chosen in (("best", order[:shown]), ("from best to worst", order[spread]), ("worst", order[-shown:])):
+        rows.append((title, subject.pixels[chosen], subject.reconstructions[chosen], subject.errors[chosen]))
+    picture = Picture(
+        "reconstructions",
+        plots.reconstructions(rows),
+        f"The {shown} best and worst of {len(order):,} held-out pictures, and {shown} evenly from all of them by rank; "
+        f"originals above reconstructions, below them the {ERROR_UNIT}.",
+    )
+    return Page("Reconstruction", [picture], metrics)
+
+
+def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
+    report = measure_likelihood(
+        subject.model, subject.batches, subject.setting, knobs.num_importance_samples, seed=subject.seed
+    )
+    metrics = {f"likelihood_{name}": value for name, value in report.to_dict().items()}
+    page = Page("Likelihood", metrics=metrics, notes=report.lines())
+    if subject.gives_posterior:
+        use = measure_latent_use(subject.model, subject.batches())
+        title = f"{use.active} of {use.units} latent units are active, KL {use.kl.sum():.2f} nats per image"
+        page.pictures.append(Picture("unit_kl", plots.unit_kl(use, title), "How many nats each latent unit carries."))
+    return page
+
+
+def plane_page(subject: Subject, knobs: Knobs) -> Page:
+    plane, window = subject.plane, subject.window
+    shares = plane.variance_share
+    what = "The latent plane" if plane.whole else "First two principal components of the latents"
+    metrics = {} if plane.whole else {"plane_variance_share_1": shares[0], "plane_variance_share_2": shares[1]}
+    title = f"{subject.name}: {what[0].lower()}{what[1:]}, {len(subject.points):,} held-out pictures"
+    codes = plots.latent_plane(subject.points, subject.labels, subject.held_out.names, plane, window, title)
+    side = 20
+    decoded = subject.decode(plane.latents(window.grid(side)))
+    manifold = plots.manifold(decoded, plane, window, f"{subject.name}: what the points of the plane decode to")
+    elsewhere = "" if plane.whole else " The other components are at their mean."
+    return Page(
+        "Latent plane",
+        [
+            Picture("latent_plane", codes, f"{what}; a class's name stands at its median."),
+            Picture("manifold", manifold, f"The same window: each of {side}x{side} points, decoded.{elsewhere}"),
+        ],
+        metrics,
+    )
+
+
+def interpolation_page(subject: Subject, knobs: Knobs) -> Page | None:
+    pairs = pairs_of_classes(subject.labels, len(subject.pixels), 6)
+    if not pairs:
+        return None
+    a, b = (subject.pixels[[pair[end] for pair in pairs]].to(subject.model.device) for end in (0, 1))
+    paths = subject.model.interpolate(a, b, 11).cpu()  # (R, steps, C, H, W)
+    figure = plots.strips(a.cpu(), paths, b.cpu(), f"{subject.name}: ways through the latent space")
+    return Page(
+        "Interpolation", [Picture("interpolation", figure, "Each row leads from one held-out picture to another.")]
+    )
+
+
+def pairs_of_classes(labels: Tensor | None, number: int, pairs: int) -> list[tuple[int, int]]:
+    """Row numbers of pictures next to each other in the set, of different classes where there are classes."""
+    found = []
+    for left in range(0, number - 1, 2):
+        if labels is None or labels[left] != labels[left + 1]:
+            found.append((left, left + 1))
+        if len(found) == pairs:
+            break
+    return found
+
+
+def samples_page(subject: Subject, knobs: Knobs) -> Page:
+    page = Page("Samples from the model's own prior")
+    try:
+        shown = subject.sample(SAMPLES)
+    except ValueError as reason:
+        page.notes.append(str(reason))
+        return page
+    figure = plots.picture_grid(shown, 16, f"{subject.name}: {SAMPLES} samples, none left out")
+    page.pictures.append(
+        Picture("samples", figure, "Drawn from the prior: N(0, I), a fitted Gaussian or uniform codes.")
+    )
+    if subject.has_codes:
+        page.notes.append("Uniform codes say nothing of pictures: a prior trained on the codes gives real samples.")
+    return page
+
+
+def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
+    """FD-CNN and what stands beside it, of reconstructions and samples; only where the classifier knows the classes."""
+    if not subject.shows_digits:
+        return None
+    number = min(knobs.num_samples, len(subject.pixels), len(subject.train))
+    real = torch.cat([batch.cpu() for batch in subject.batches(subject.train, number)])
+    sets = {"reconstructions": (subject.reconstructions[:number], subject.labels[:number])}
+    page = Page("Fidelity")
+    try:
+        sets["samples"] = (subject.sample(number), None)
+    except ValueError as reason:
+        page.notes.append(f"No samples: {reason}")
+    for name, (pixels, labels) in sets.items():
+        figures = measure_samples(
+            pixels,
+            subject.pixels,
+            real,
+            load_feature_net(),
+            judge=knobs.judge,
+            labels=labels,
+            real_labels=None if labels is None else subject.train.labels[:number],
+        )
+        page.metrics |= {f"{name}_{figure}": value for figure, value in figures.items()}
+    page.notes.append(
+        f"FD-CNN: Frechet distance in the features of the package's digit classifier (no FID), of {number:,} pictures "
+        f"against {len(subject.pixels):,} held-out ones; 'of real data': the same of {number:,} training pictures."
+    )
+    if knobs.judge is None:
+        page.notes.append("Class accuracy and acceptance need --judge, a classifier of another seed.")
+    return page
+
+
+def gaps_page(subject: Subject, knobs: Knobs) -> Page | None:
+    """The article's argument in a number: what a model makes of places where no picture was ever encoded to."""
+    shown = [one for one in (subject, knobs.beside) if one is not None and not one.has_codes and one.shows_digits]
+    if not shown:
+        return None
+    found = {one.name: gaps_of(one, knobs.classifier) for one in shown}
+    page = Page("Gaps")
+    for one in shown:
+        page.metrics |= gap_metrics(one, found[one.name], knobs.classifier)
+    models = [(one.name, one.plane, one.train_points, found[one.name]) for one in shown]
+    page.pictures.append(
+        Picture(
+            "gaps",
+            plots.gaps(models),
+            "Points of the plane farther from every training code than 99 % of the held-out codes are. A model without "
+            "gaps decodes any point of the window to a digit.",
+        )
+    )
+    if knobs.judge is None:
+        page.notes.append("Judged by the package's feature net; --judge takes another classifier.")
+    return page
+
+
+def gaps_of(subject: Subject, judge: FeatureNet) -> Gaps:
+    return find_gaps(
+        subject.plane,
+        subject.train_points,
+        subject.points,
+        subject.decode,
+        lambda pixels: acceptance(judge, pixels),
+        seed=subject.seed,
+    )
+
+
+def gap_metrics(subject: Subject, found: Gaps, judge: FeatureNet) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(subject.seed)
+    anywhere = subject.decode(subject.plane.latents(found.window.uniform(2000, generator)))
+    a, b = (subject.held_out_latents[torch.randint(len(subject.pixels), (2000,), generator=generator)] for _ in "ab")
+    figures = {
+        "share_of_window": found.share,
+        "radius": found.radius,
+        "accepted": found.accepted,
+        "accepted_anywhere_in_window": accepted_share(judge, anywhere),
+        "accepted_midpoints_of_two_codes": accepted_share(judge, subject.decode((a + b) / 2)),
+        "accepted_samples": samples_accepted(subject, judge),
+        "accepted_reconstructions": accepted_share(judge, subject.reconstructions),
+        "accepted_real_pictures": accepted_share(judge, subject.pixels),
+    }
+    return {f"gaps_{subject.name}_{name}": value for name, value in figures.items() if value is not None}
+
+
+def samples_accepted(subject: Subject, judge: FeatureNet) -> float | None:
+    """Of 2,000 from the model's own prior; None where it has none."""
+    try:
+        return accepted_share(judge, subject.sample(2000))
+    except ValueError:  # the page of the samples says why
+        return None
+
+
+def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
+    if not subject.has_codes:
+        return None
+    tokens, size = subject.image_tokens, subject.model.codebook_size
+    counts = code_counts(tokens, size)
+    figures = code_figures(counts)
+    used, total, perplexity = (figures[name] for name in ("codes_used", "codes_total", "perplexity"))
+    title = f"{subject.name}: {used:.0f} of {total:.0f} codes used, perplexity {perplexity:.1f}"
+    first = tokens if tokens.dim() == 3 else tokens[..., 0]
+    patches = code_atlas(first, subject.reconstructions, size)
+    level = "" if tokens.dim() == 3 else " of the first level"
+    return Page(
+        "Codebook",
+        [
+            Picture("code_usage", plots.code_usage(counts, title), f"Over {len(tokens):,} held-out pictures."),
+            Picture(
+                "code_atlas",
+                plots.code_atlas(patches, counts[0], f"{subject.name}: what each code{level} paints"),
+                "The mean of the decoded pixels around all places of a code (number above), the most frequent first; "
+                "the frame is the code's own cell.",
+            ),
+        ],
+        figures,
+    )
+
+
+def quantization_page(subject: Subject, knobs: Knobs) -> Page | None:
+    """What quantising costs: only where the encoder's latents are of the code vectors' kind."""
+    if not subject.has_codes or relaxes(subject):
+        return None
+    quantized, unquantized = errors_around_quantizer(subject.model, subject.batches())
+    figure = plots.quantization_error(quantized, unquantized, f"{subject.name}: error with and without quantisation")
+    return Page(
+        "Cost of quantisation",
+        [Picture("quantization_error", figure, "The decoder never saw the encoder's own latents in training.")],
+        {
+            "squared_error_quantized": quantized.mean().item(),
+            "squared_error_unquantized": unquantized.mean().item(),
+        },
+    )
+
+
+def relaxes(subject: Subject) -> bool:
+    """Whether the model's codes can be relaxed: its forward takes `hard` and a temperature."""
+    return {"hard", "temperature"} <= set(inspect.signature(subject.model.forward).parameters)
+
+
+def relaxation_page(subject: Subject, knobs: Knobs) -> Page | None:
+    if not relaxes(subject):
+        return None
+    found = relaxation_gap(subject.model, lambda: subject.batches(limit=RELAXATION_IMAGES), seed=subject.seed)
+    metrics = {
+        f"relaxation_gap_at_{temperature:g}": relaxed - hard
+        for temperature, relaxed, hard in zip(found.temperatures, found.relaxed, found.hard, strict=True)
+    }
+    figure = plots.relaxation(found, f"{subject.name}: relaxed against one-hot codes")
+    caption = "How much better relaxed codes look than those that a generator would use; one draw a picture."
+    return Page("Relaxation", [Picture("relaxation_gap", figure, caption)], metrics)
+
+
+def curves_page(subject: Subject, knobs: Knobs) -> Page | None:
+    log = None if subject.folder is None else subject.folder / "metrics.jsonl"
+    if log is None or not log.is_file():
+        return None
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [name for name in CURVES if len({record[name] for record in records if name in record}) > 1]
+    if not names:
+        return None
+    figure = plots.training_curves(records, names, f"{subject.name}: training")
+    return Page("Training", [Picture("training_curves", figure, "Means over the steps between two lines of the log.")])
+
+
+PAGES: tuple[Callable[[Subject, Knobs], Page | None], ...] = (
+    reconstruction_page,
+    likelihood_page,
+    plane_page,
+    gaps_page,
+    interpolation_page,
+    samples_page,
+    fidelity_page,
+    codes_page,
+    quantization_page,
+    relaxation_page,
+    curves_page,
+)
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def write_report(
+    subject: Subject,
+    folder: str | Path,
+    knobs: Knobs | None = None,
+    facts: dict[str, str] | None = None,
+    pages: Sequence[Callable[[Subject, Knobs], Page | None]] = PAGES,
+) -> dict[str, float | int | str]:
+    """Makes every page that this model can show, writes the folder, and gives the metrics.
+
+    Args:
+        facts: how it came about (command, data set, seed, ...), for the head of the report and metrics.json.
+    """
+    folder, knobs, made = Path(folder), knobs or Knobs(), []
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, bytes] = {}
+    for make in pages:
+        page = make(subject, knobs)
+        if page is None:
+            continue
+        for picture in page.pictures:
+            files[picture.name] = plots.to_png(picture.figure)
+            (folder / f"{picture.name}.png").write_bytes(files[picture.name])
+        made.append(page)
+        logger.info("%s: %d pictures, %d figures", page.title, len(page.pictures), len(page.metrics))
+    metrics = {name: value for page in made for name, value in page.metrics.items()}
+    record = {"metrics": metrics, "data_setting": subject.setting, **(facts or {})}
+    (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / "index.html").write_text(build_html(subject.name, facts or {}, made, files), encoding="utf-8")
+    return metrics

@@ -1,0 +1,103 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""A report as one HTML file that needs no other: the pictures are inside."""
+
+import base64
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 2px solid #0072B2; }
+figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; }
+figcaption, .note { color: #444; font-size: .92rem; }
+nav a { margin-right: 1rem; } a { color: #005a8f; }
+table { border-collapse: collapse; font-size: .92rem; } td, th { padding: .15rem 1.2rem .15rem 0; text-align: left;
+       border-bottom: 1px solid #e6e6e6; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .92rem; }
+dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
+"""
+
+# Ends of names and the unit that goes with them; the first that fits counts.
+UNITS = (
+    (("psnr",), "dB"),
+    (
+        ("negative_log_likelihood", "kl", "elbo", "loss", "floor", "bound", "rate", "likelihood_reconstruction"),
+        "nats/image",
+    ),
+    (("standard_error", "elbo_gap"), "nats/image"),
+    (("squared_error", "squared_error_quantized", "squared_error_unquantized"), "per image, [0, 1] pixels"),
+    (("perplexity", "codes_used", "codes_total"), "codes"),
+    (("radius",), "latent units"),
+    (("images", "samples"), "images"),
+    (("bits_per_dim", "bits_per_dim_continuous", "bits_per_dim_discrete"), "bits/dim"),
+)
+
+
+def unit_of(name: str) -> str:
+    """
+    >>> unit_of("squared_error"), unit_of("ssim")
+    ('per image, [0, 1] pixels', '')
+    """
+    if "relaxation_gap" in name:
+        return "nats/image"
+    return next((unit for ends, unit in UNITS if name.endswith(ends)), "")
+
+
+def number(value: Any) -> str:
+    """
+    >>> number(0.0382050), number(10000.0), number("grey levels")
+    ('0.03821', '10,000', 'grey levels')
+    """
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def build_html(name: str, facts: dict[str, str], pages: Iterable[Any], files: dict[str, bytes]) -> str:
+    """The report: `pages` with title, pictures, metrics, notes; `files`: PNG bytes by the picture's name."""
+    pages = list(pages)
+    links = " ".join(f'<a href="#{anchor(page.title)}">{escape(page.title)}</a>' for page in pages)
+    body = "\n".join(section(page, files) for page in pages)
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{escape(name)}</title><style>{STYLE}</style></head>
+<body>
+<h1>{escape(name)}</h1>
+{definitions(facts)}
+<nav>{links}</nav>
+{body}
+</body></html>
+"""
+
+
+def anchor(title: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def definitions(facts: dict[str, str]) -> str:
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items())
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def section(page: Any, files: dict[str, bytes]) -> str:
+    figures = "\n".join(
+        f'<figure><img alt="{escape(picture.caption)}" src="data:image/png;base64,'
+        f'{base64.b64encode(files[picture.name]).decode()}"><figcaption>{escape(picture.caption)}</figcaption></figure>'
+        for picture in page.pictures
+    )
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in page.notes)
+    return f'<h2 id="{anchor(page.title)}">{escape(page.title)}</h2>\n{figures}\n{table(page.metrics)}\n{notes}'
+
+
+def table(metrics: dict[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="number">{escape(number(value))}</td>'
+        f"<td>{escape(unit_of(name))}</td></tr>"
+        for name, value in metrics.items()
+    )
+    return f"<table>{rows}</table>" if rows else ""

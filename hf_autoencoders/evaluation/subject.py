@@ -1,0 +1,143 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""A trained model with the pictures it is judged on, and what is computed of them once for many figures."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .codes import squared_error
+from .feature_net import in_batches
+from .latent_space import Plane, Window, central_window, fit_plane, plane_latents
+
+
+BATCH = 250  # pictures at a time
+KEPT_VALUES = 2**28  # numbers of pixels kept in memory at most: 1 GiB of float32
+
+
+class Subject:
+    """What the pages of a report ask of. Pixels are in [-1, 1] and on the CPU; only batches go to the model's device.
+
+    Args:
+        name: for titles.
+        model: in eval mode from here on.
+        train, held_out: data sets with `batch(indices) -> {"pixel_values": (B, C, H, W)}`, `labels`, `names`,
+            `data_variance`, as `training.data.load_images` gives.
+        setting: the data setting, see `likelihood.data_setting`.
+        folder: of the run, for its training log.
+        seed: of every draw.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        train: Any,
+        held_out: Any,
+        setting: str = "grey levels",
+        folder: Path | None = None,
+        seed: int = 0,
+    ):
+        self.name, self.model, self.train, self.held_out = name, model.eval(), train, held_out
+        self.setting, self.folder, self.seed = setting, folder, seed
+
+    def batches(self, images: Any = None, limit: int | None = None) -> Iterator[Tensor]:
+        """The held-out pictures (or `images`), or the first `limit` of them, on the model's device."""
+        images = self.held_out if images is None else images
+        count = len(images) if limit is None else min(limit, len(images))
+        for start in range(0, count, BATCH):
+            yield images.batch(range(start, min(start + BATCH, count)))["pixel_values"].to(self.model.device)
+
+    def kept(self, images: Any) -> int:
+        """How many of the first pictures fit into the memory that one tensor may take."""
+        pixels = images.batch([0])["pixel_values"].numel()
+        return max(1, min(len(images), KEPT_VALUES // pixels))
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """Held-out pictures (N, C, H, W): all, or as many as fit into 1 GiB."""
+        return torch.cat([batch.cpu() for batch in self.batches(limit=self.kept(self.held_out))])
+
+    @property
+    def labels(self) -> Tensor | None:
+        return None if self.held_out.labels is None else self.held_out.labels[: len(self.pixels)]
+
+    @property
+    def shows_digits(self) -> bool:
+        """Whether the classes are the ten digits, which the classifier of FD-CNN knows."""
+        names = self.held_out.names
+        return names is not None and [str(name) for name in names] == list("0123456789")
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(N, D, h, w) -> (N, C, H, W) in [-1, 1], on the CPU."""
+        return in_batches(lambda part: self._decode(part.to(self.model.device)), latents, BATCH)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents, return_dict=True).sample.cpu()
+
+    @cached_property
+    def reconstructions(self) -> Tensor:
+        """Of `pixels`."""
+        return in_batches(lambda part: self.model.reconstruct(part.to(self.model.device)).cpu(), self.pixels, BATCH)
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """Squared error of each reconstruction on [0, 1] pixels, summed; (N,)."""
+        return squared_error(self.pixels, self.reconstructions)
+
+    def sample(self, number: int) -> Tensor:
+        """From the model's own prior. Raises ValueError where it has none."""
+        generator = torch.Generator().manual_seed(self.seed)
+        parts = [min(BATCH, number - start) for start in range(0, number, BATCH)]
+        return torch.cat([self.model.sample(part, generator=generator).cpu() for part in parts])
+
+    @torch.no_grad()
+    def encoded(self, images: Any, limit: int | None = None) -> Tensor:
+        """Latents of the plane, of the first `limit` pictures, (N, D, h, w)."""
+        return torch.cat([plane_latents(self.model, batch).cpu() for batch in self.batches(images, limit)])
+
+    @cached_property
+    def held_out_latents(self) -> Tensor:
+        return self.encoded(self.held_out, len(self.pixels))
+
+    @cached_property
+    def plane(self) -> Plane:
+        return fit_plane(self.held_out_latents)
+
+    @cached_property
+    def points(self) -> Tensor:
+        """Held-out codes in the plane, (N, 2)."""
+        return self.plane.coordinates(self.held_out_latents)
+
+    @cached_property
+    def train_points(self) -> Tensor:
+        """Codes of all training pictures in the plane, (M, 2)."""
+        with torch.no_grad():
+            batches = self.batches(self.train)
+            return torch.cat([self.plane.coordinates(plane_latents(self.model, batch).cpu()) for batch in batches])
+
+    @property
+    def window(self) -> Window:
+        return central_window(self.points)
+
+    @cached_property
+    def gives_posterior(self) -> bool:
+        """Whether `encode` gives a `latent_dist`."""
+        with torch.no_grad():
+            encoded = self.model.encode(next(self.batches(limit=1)), return_dict=True)
+        return getattr(encoded, "latent_dist", None) is not None
+
+    @property
+    def has_codes(self) -> bool:
+        return hasattr(self.model, "codebook_size")
+
+    @cached_property
+    def image_tokens(self) -> Tensor:
+        """Of `pixels`, (N, h, w) or (N, h, w, depth)."""
+        return in_batches(
+            lambda part: self.model.get_image_tokens(part.to(self.model.device)).cpu(), self.pixels, BATCH
+        )

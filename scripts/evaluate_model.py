@@ -1,0 +1,144 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Show and measure a trained model:  python scripts/evaluate_model.py runs/vae-mnist --beside runs/ae-mnist
+
+Writes RUN/report: pictures (PNG), metrics.json, and index.html, one file that holds it all. RUN is the folder of a run,
+or a model on the Hub. The judge of class accuracy and gaps: python scripts/train_feature_classifier.py --help
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave busy cores to others
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoImageProcessor, AutoModel
+from transformers.utils.logging import disable_progress_bar
+
+import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
+from hf_autoencoders.evaluation.feature_net import load_judge
+from hf_autoencoders.evaluation.likelihood import data_setting
+from hf_autoencoders.evaluation.report import Knobs, write_report
+from hf_autoencoders.evaluation.subject import Subject
+from hf_autoencoders.training.augmentation import BINARIZE
+from hf_autoencoders.training.data import ImageSplits, load_images
+
+
+COLUMNS = ("dataset_config", "image_column", "label_column", "train_split", "eval_split")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 a mistake in the arguments, said in one line."""
+    arguments = parse_arguments(argv)
+    try:
+        return run(arguments)
+    except (ValueError, OSError, StrictDataclassError) as error:  # transformers raises OSError for a missing model
+        print(f"evaluate_model.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", help="folder of a run, or a Hub id")
+    add("--beside", metavar="RUN2", help="a second model, whose gaps are shown beside the first one's")
+    add("--output_dir", type=Path, help="default: RUN/report")
+    add("--dataset_name", help="Hub id, folder or 'digits' (default: what the run was trained on)")
+    for column in COLUMNS:
+        add(f"--{column}", help="as for train.py (default: as the run)")
+    add("--binarize", choices=BINARIZE, help="default: as the run")
+    add("--max_train_samples", type=int, help="read only so many training pictures")
+    add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
+    add("--judge", help="weights of scripts/train_feature_classifier.py, another seed than the package's")
+    add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
+    add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")
+    add("--seed", type=int, default=0)
+    add("--num_threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    disable_progress_bar()
+    torch.set_num_threads(arguments.num_threads)
+    started = time.perf_counter()
+    folder = arguments.output_dir or default_folder(arguments.run)
+    subject = load_subject(arguments, arguments.run)
+    beside = None if arguments.beside is None else load_subject(arguments, arguments.beside)
+    if beside is not None and beside.name == subject.name:
+        subject.name, beside.name = arguments.run, arguments.beside
+    judge = None if arguments.judge is None else load_judge(arguments.judge)
+    knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples)
+    metrics = write_report(subject, folder, knobs, facts(arguments, subject))
+    print(f"{len(metrics)} figures in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
+    return 0
+
+
+def default_folder(run: str) -> Path:
+    if not Path(run).is_dir():
+        raise ValueError(f"{run} is no folder here: --output_dir says where to write the report.")
+    return Path(run) / "report"
+
+
+def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
+    model = AutoModel.from_pretrained(name)
+    model.to("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
+    processor = AutoImageProcessor.from_pretrained(name)
+    folder = Path(name) if Path(name).is_dir() else None
+    images, binarize = load_data(arguments, read_record(folder), processor.to_uint8)
+    return Subject(
+        name=Path(name).resolve().name if folder else name,
+        model=model,
+        train=images.train,
+        held_out=images.eval,
+        setting=data_setting(binarize, arguments.seed),
+        folder=folder,
+        seed=arguments.seed,
+    )
+
+
+def read_record(folder: Path | None) -> dict[str, Any]:
+    """What the run says of itself; {} of a model that no run of train.py made."""
+    path = None if folder is None else folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+
+
+def load_data(arguments: argparse.Namespace, record: dict[str, Any], to_uint8: Any) -> tuple[ImageSplits, str]:
+    """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise."""
+    dataset = arguments.dataset_name or record.get("dataset", {}).get("name")
+    if dataset is None:
+        raise ValueError(f"{arguments.run} does not say what it was trained on: give --dataset_name.")
+    same = dataset == record.get("dataset", {}).get("name")
+    of_run = {name: record["settings"][name] for name in COLUMNS if same and name in record.get("settings", {})}
+    given = {name: getattr(arguments, name) for name in COLUMNS if getattr(arguments, name) is not None}
+    binarize = arguments.binarize or record.get("dataset", {}).get("binarize", "none")
+    limits = {name: getattr(arguments, name) for name in ("max_train_samples", "max_eval_samples")}
+    images = load_images(
+        dataset, to_uint8=to_uint8, binarize=binarize, seed=arguments.seed, **limits, **of_run, **given
+    )
+    return images, binarize
+
+
+def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
+    """How the report came about, for its head."""
+    config = subject.model.config
+    return {
+        "model": f"{config.model_type}, {config.backbone} backbone, {config.reconstruction_loss} likelihood, "
+        f"{sum(p.numel() for p in subject.model.parameters()):,} parameters",
+        "data": f"{arguments.dataset_name or 'as trained'}: {len(subject.held_out):,} held-out pictures",
+        "data setting": subject.setting,
+        "seed": str(arguments.seed),
+        "judge": arguments.judge or "none",
+        "command": shlex.join(["python", *sys.argv]),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
