@@ -10,7 +10,6 @@ from torch.distributions import MultivariateNormal
 from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.likelihood import (
     LogMeanExp,
-    bits_per_dim,
     data_setting,
     elbo,
     importance_bound,
@@ -206,7 +205,6 @@ def test_units_follow_likelihood_and_pixels():
     assert likelihood_kind("bce", binary) == "discrete"
     assert likelihood_kind("bce", binary * 0.5) == "no likelihood"
     assert likelihood_kind("logit_laplace", binary) == "continuous"
-    assert bits_per_dim(784 * math.log(2), 784, "discrete") == pytest.approx(1.0)
 
 
 def test_wrong_words_are_named():

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from .metrics import bits_per_dim
+
 
 ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is above; Burda et al. 2016, section 5.2
 ROWS_PER_PASS = 1000  # decoder rows at which the importance bound runs about as fast as it can on a CPU
@@ -60,15 +62,6 @@ def likelihood_kind(reconstruction_loss: str, pixels: Tensor) -> str:
     if reconstruction_loss != "bce":
         return CONTINUOUS
     return DISCRETE if bool((pixels.abs() == 1).all()) else NO_LIKELIHOOD
-
-
-def bits_per_dim(nats: float, dimensions: int, kind: str) -> float:
-    """Nats per image -> bits per dimension: nats / (dimensions ln 2), + 8 where a density over [0, 1] has 256 levels.
-
-    >>> bits_per_dim(0.0, 784, "continuous")  # the uniform density: all eight bits
-    8.0
-    """
-    return nats / (dimensions * math.log(2)) + (8 if kind == CONTINUOUS else 0)
 
 
 # -- one batch ---------------------------------------------------------------------------------------------------------
@@ -304,7 +297,7 @@ def description_length(
     if prior != "none":
         report.rate = rate / images
         report.bound = report.reconstruction + report.rate
-        report.bits_per_dim = bits_per_dim(report.bound, dimensions, kind)
+        report.bits_per_dim = bits_per_dim(report.bound, dimensions, continuous=kind == CONTINUOUS)
     return report
 
 
