@@ -13,17 +13,25 @@ from .models import (
     AutoencoderImageProcessorPil,
     DVAEConfig,
     DVAEModel,
+    ImageTokenLM,
+    ImageTokenLMConfig,
     VAEConfig,
     VAEModel,
     VQVAEConfig,
     VQVAEModel,
 )
+from .priors.sequences import ImageTokenSequencer
 
 
 __version__ = "0.1.0"
 
 # Names that cost an import of their own (diffusers, datasets): brought in when they are first asked for.
-LAZY_NAMES = {}
+LAZY_NAMES = {
+    "from_diffusers": ".hub.diffusers_export",
+    "generate_images": ".priors.autoregressive",
+    "load_token_dataset": ".priors.token_datasets",
+    "to_diffusers": ".hub.diffusers_export",
+}
 
 __all__ = [
     "AEConfig",
@@ -32,6 +40,9 @@ __all__ = [
     "AutoencoderImageProcessorPil",
     "DVAEConfig",
     "DVAEModel",
+    "ImageTokenLM",
+    "ImageTokenLMConfig",
+    "ImageTokenSequencer",
     "VAEConfig",
     "VAEModel",
     "VQVAEConfig",
