@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Two processes with half the batch each do exactly what one does with all of it, for every quantizer.
 
-As a script (`torchrun tests/test_quantizers_distributed.py OUT.pt PART WAY`) this file is one of those processes.
+As a script (`torchrun tests/test_quantizers_distributed.py OUT.pt`) this file is one of those processes.
 """
 
 import functools
@@ -96,16 +96,18 @@ def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def main(out: str, part: str):
+PARTS = {"float64": (torch.float64, 50), "float32": (torch.float32, 20)}  # precision, steps
+
+
+def main(out: str):
     torch.set_num_threads(1)
-    dtype, steps = (torch.float64, 50) if part == "float64" else (torch.float32, 20)
-    WRAPPED["ema"] = make_model("ema").to(dtype)
+    WRAPPED["ema"] = make_model("ema").double()
     wrap = lambda model: model  # noqa: E731
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         assert dist.get_world_size() == 2
         wrap = lambda model: nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False)  # noqa: E731
-    results = {name: train(name, dtype, wrap, steps) for name in QUANTIZERS}
+    results = {(part, name): train(name, dtype, wrap, steps) for part, (dtype, steps) in PARTS.items() for name in QUANTIZERS}
     if not dist.is_initialized():
         torch.save(results, out)
         return
@@ -117,22 +119,25 @@ def main(out: str, part: str):
     dist.destroy_process_group()
 
 
-def run(launcher: list[str], out: Path, part: str):
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    command = [sys.executable, *launcher, __file__, str(out), part]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return torch.load(out)
+def start(launcher: list[str], out: Path) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, *launcher, __file__, str(out)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.fixture(scope="module", params=["float64", "float32"])
-def runs(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What one process found, and what each of two found: three dictionaries by (part, quantizer)."""
+    folder = tmp_path_factory.mktemp("runs")
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    alone = run([], folder / "alone.pt", request.param)
-    first, second = run(two, folder / "two.pt", request.param)
-    return request.param, alone, first, second
+    for launcher, out in (([], "alone.pt"), (two, "two.pt")):
+        process = start(launcher, folder / out)
+        try:
+            printed, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        assert process.returncode == 0, printed[-3000:]
+    return torch.load(folder / "alone.pt"), *torch.load(folder / "two.pt")
 
 
 def tolerance(part: str, name: str, key: str) -> float:
@@ -147,20 +152,21 @@ def tolerance(part: str, name: str, key: str) -> float:
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
-def test_two_processes_train_like_one(runs, name):
-    part, alone, first, second = runs
-    for key, expected in alone[name].items():
-        assert torch.equal(first[name][key], second[name][key]), f"the processes disagree on {key}"
-        error = (first[name][key].double() - expected.double()).abs().max()
+@pytest.mark.parametrize("part", PARTS)
+def test_two_processes_train_like_one(runs, part, name):
+    alone, first, second = (run[part, name] for run in runs)
+    for key, expected in alone.items():
+        assert torch.equal(first[key], second[key]), f"the processes disagree on {key}"
+        error = (first[key].double() - expected.double()).abs().max()
         largest = expected.double().abs().max().clamp_min(1e-300)
         assert error <= tolerance(part, name, key) * largest, f"{key} differs by {error / largest:.2g}"
 
 
 @pytest.mark.parametrize("name", ["vq-data", "l2", "ema", "ema-l2", "residual"])
 def test_the_codebooks_above_followed_every_step(runs, name):
-    part, alone, _, _ = runs
-    steps = [value.item() for key, value in alone[name].items() if key.endswith("state.steps")]
-    assert steps and set(steps) == {50 if part == "float64" else 20}
+    for part, (_, steps) in PARTS.items():
+        clocks = [value.item() for key, value in runs[0][part, name].items() if key.endswith("state.steps")]
+        assert clocks and set(clocks) == {steps}
 
 
 if __name__ == "__main__":
