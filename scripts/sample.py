@@ -14,10 +14,10 @@ from typing import Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
-from hf_autoencoders.priors.autoregressive import generate_images, sequencer_of
+from hf_autoencoders.priors.autoregressive import generate_images, load_prior, sequencer_of
 from hf_autoencoders.priors.training import picture_grid
 from hf_autoencoders.training.arguments import Parser, knob
 
@@ -71,7 +71,7 @@ def check(arguments: SampleArguments, unknown: list[str]) -> None:
 
 def draw(arguments: SampleArguments) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
-    image_model = load(AutoModel, arguments.image_tokenizer).to(device)
+    image_model = load(AutoModel.from_pretrained, arguments.image_tokenizer).to(device)
     generator = torch.Generator().manual_seed(arguments.seed)
     started = time.perf_counter()
     if arguments.prior is None and not hasattr(image_model, "generate_images"):
@@ -91,7 +91,7 @@ def draw_from_prior(arguments: SampleArguments, image_model, device: str, genera
     if arguments.prior is None:
         labels, count = wanted(arguments, image_model.config.num_classes)
         return labels, image_model.generate_images(labels, count, generator=generator, **options)
-    prior = load(AutoModelForCausalLM, arguments.prior).to(device)
+    prior = load(load_prior, arguments.prior).to(device)
     labels, count = wanted(arguments, sequencer_of(prior).num_classes)
     options["batch_size"] = arguments.batch_size
     return labels, generate_images(prior, image_model, labels, num_images=count, generator=generator, **options)
@@ -105,9 +105,9 @@ def wanted(arguments: SampleArguments, classes: int) -> tuple[list[int] | None, 
     return [label for label in chosen for _ in range(arguments.num_images)], None
 
 
-def load(auto_class, name: str):
+def load(from_pretrained, name: str):
     try:
-        return auto_class.from_pretrained(name).eval()
+        return from_pretrained(name).eval()
     except OSError as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
 

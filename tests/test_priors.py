@@ -142,7 +142,7 @@ def test_residual_codes_are_drawn_in_depth(vqvae):
         (lambda p, m: generate_images(p, m), "`num_images` must say how many"),
         (lambda p, m: generate_images(p, m, [1], guidance_scale=2.0), "`class_dropout` 0"),
         (lambda p, m: generate_images(p, make_vqvae(image_size=16), [1]), "16 codes on a 2x2 grid .* has 16 on 4x4"),
-        (lambda p, m: build_prior(sequencer_of(p), "lstm"), "must be one of llama, gpt2, got 'lstm'"),
+        (lambda p, m: build_prior(sequencer_of(p), "lstm"), "must be one of llama, gpt2, pixelcnn, masked, got 'lstm'"),
         (
             lambda p, m: build_prior(sequencer_of(p), hidden_size=10, num_heads=4),
             "multiple of `num_heads`, got 10 and 4",
@@ -214,6 +214,17 @@ def test_gpt2_ties_its_weights_through_a_checkpoint(tokenizer, tmp_path):
     prior = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert prior.lm_head.weight is prior.transformer.wte.weight
     assert sequencer_of(prior).num_classes == 0 and "num_images=2" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("architecture", ["pixelcnn", "masked"])
+def test_other_priors_train_and_draw_the_same_way(architecture, tokenizer, tmp_path):
+    flags = ["--image_tokenizer", tokenizer, "--output_dir", tmp_path, "--cpu", "--num_threads", 1, "--hidden_size", 16]
+    flags += ["--max_train_steps", 3, "--architecture", architecture]
+    assert train_prior.main([*map(str, flags)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert 1 < metrics["nats_per_code"] < 5 and "bits_per_dim_continuous" in metrics
+    given = ["--image_tokenizer", tokenizer, "--prior", tmp_path, "--output", tmp_path / "grid.png", "--device", "cpu"]
+    assert sample.main([*map(str, [*given, "--labels", 3, "--num_images", 2, "--guidance_scale", 2])]) == 0
 
 
 def test_two_processes_train_together(tokenizer, tmp_path):

@@ -10,16 +10,38 @@ A prior remembers its sequencer in its config (`image_token_sequencer`), so that
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from ..models.image_token_ids import generate_ids
+from .masked import draw_masked_ids, is_masked, masked
+from .pixelcnn import PixelCNNConfig
 from .sequences import ImageTokenSequencer
 
 
-def llama(hidden_size: int, num_layers: int, num_heads: int, dropout: float, positions: int, **ids) -> PreTrainedConfig:
+def ids_of(sequencer: ImageTokenSequencer) -> dict[str, int | None]:
+    """Vocabulary and special ids of a language model's config."""
+    ids = sequencer.ids
+    return {
+        "vocab_size": ids.vocab_size,
+        "bos_token_id": ids.begin,
+        "eos_token_id": None,
+        "pad_token_id": ids.mask,
+    }
+
+
+def llama(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_heads: int, dropout: float):
     """Its feed-forward layer is 8/3 as wide (three matrices), rounded up to a multiple of 32."""
     return LlamaConfig(
         hidden_size=hidden_size,
@@ -27,19 +49,42 @@ def llama(hidden_size: int, num_layers: int, num_heads: int, dropout: float, pos
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         attention_dropout=dropout,
-        max_position_embeddings=positions,
-        **ids,
+        max_position_embeddings=sequencer.sequence_length,
+        **ids_of(sequencer),
     )
 
 
-def gpt2(hidden_size: int, num_layers: int, num_heads: int, dropout: float, positions: int, **ids) -> PreTrainedConfig:
-    dropouts = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+def gpt2(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_heads: int, dropout: float):
     return GPT2Config(
-        n_embd=hidden_size, n_layer=num_layers, n_head=num_heads, n_positions=positions, **dropouts, **ids
+        n_embd=hidden_size,
+        n_layer=num_layers,
+        n_head=num_heads,
+        n_positions=sequencer.sequence_length,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        **ids_of(sequencer),
     )
 
 
-ARCHITECTURES: dict[str, Callable[..., PreTrainedConfig]] = {"llama": llama, "gpt2": gpt2}
+def pixelcnn(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_heads: int, dropout: float):
+    """Convolutions have no heads."""
+    return PixelCNNConfig(
+        codebook_size=sequencer.codebook_size,
+        grid_size=sequencer.grid_size,
+        num_classes=sequencer.num_classes,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        dropout=dropout,
+    )
+
+
+ARCHITECTURES: dict[str, Callable[..., PreTrainedConfig]] = {
+    "llama": llama,
+    "gpt2": gpt2,
+    "pixelcnn": pixelcnn,
+    "masked": masked,
+}
 
 
 def build_prior(
@@ -50,9 +95,10 @@ def build_prior(
     num_heads: int = 4,
     dropout: float = 0.0,
 ) -> PreTrainedModel:
-    """A causal language model of the sequencer's vocabulary with fresh weights.
+    """A prior with fresh weights: a language model of the sequencer's vocabulary (`llama`, `gpt2`), the PixelCNN of the
+    paper (`pixelcnn`), or a BERT that fills in hidden codes (`masked`, see `priors.masked`).
 
-    Its own `generate` draws whole pictures by default: no end token, all codes and no other id.
+    A language model's own `generate` draws whole pictures by default: no end token, all codes and no other id.
 
     >>> sequencer = ImageTokenSequencer(codebook_size=128, grid_size=(7, 7), num_classes=10)
     >>> prior = build_prior(sequencer, hidden_size=32)
@@ -61,18 +107,22 @@ def build_prior(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"`architecture` must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}.")
-    if hidden_size % num_heads or hidden_size < 1:
+    if (architecture != "pixelcnn" and hidden_size % num_heads) or hidden_size < 1:
         raise ValueError(f"`hidden_size` must be a multiple of `num_heads`, got {hidden_size} and {num_heads}.")
-    ids = sequencer.ids
-    special = {"bos_token_id": ids.begin, "eos_token_id": None, "pad_token_id": ids.mask}
-    positions = sequencer.sequence_length
-    config = ARCHITECTURES[architecture](
-        hidden_size, num_layers, num_heads, dropout, positions, vocab_size=ids.vocab_size, **special
-    )
+    config = ARCHITECTURES[architecture](sequencer, hidden_size, num_layers, num_heads, dropout)
     config.image_token_sequencer = sequencer.to_dict()
-    prior = AutoModelForCausalLM.from_config(config)
-    prior.generation_config.update(**ids.generation_kwargs())
+    auto_class = AutoModelForMaskedLM if architecture == "masked" else AutoModelForCausalLM
+    prior = auto_class.from_config(config)
+    if prior.can_generate():
+        prior.generation_config.update(**sequencer.generation_kwargs())
     return prior
+
+
+def load_prior(name: str, **kwargs) -> PreTrainedModel:
+    """A saved prior of any kind, in eval mode."""
+    config = AutoConfig.from_pretrained(name, **kwargs)
+    auto_class = AutoModelForMaskedLM if config.model_type == "bert" else AutoModelForCausalLM
+    return auto_class.from_pretrained(name, **kwargs).eval()
 
 
 def sequencer_of(prior: PreTrainedModel) -> ImageTokenSequencer:
@@ -97,6 +147,13 @@ def check_fits(sequencer: ImageTokenSequencer, image_model) -> None:
         )
 
 
+def way_of_drawing(prior: PreTrainedModel) -> Callable[..., Tensor]:
+    """Transformers' `generate` for language models; others have their own way, with the same arguments."""
+    if hasattr(prior, "draw_ids"):
+        return prior.draw_ids
+    return partial(draw_masked_ids if is_masked(prior) else generate_ids, prior)
+
+
 def generate_image_tokens(
     prior: PreTrainedModel,
     labels: Sequence[int] | Tensor | None = None,
@@ -109,11 +166,10 @@ def generate_image_tokens(
 ) -> Tensor:
     """Image tokens (B, h, w), or (B, h, w, depth), drawn from a prior. See `generate_images`."""
     sequencer = sequencer_of(prior) if sequencer is None else sequencer
-    # Priors that are not drawn by transformers' `generate` bring their own way, with the same arguments.
-    draw = prior.draw_ids if hasattr(prior, "draw_ids") else lambda *given, **more: generate_ids(prior, *given, **more)
     training = prior.training
     prior.eval()
     try:
+        draw = way_of_drawing(prior)
         ids = draw(sequencer.ids, labels, num_images, generator, guidance_scale, **options)
     finally:
         prior.train(training)
@@ -143,7 +199,7 @@ def generate_images(
         guidance_scale: > 1 leads further towards the class; the prior must know a null class.
         sequencer: the prior's own, if None.
         batch_size: pictures drawn at once.
-        options: temperature, top_k, top_p, ...
+        options: temperature, top_k, top_p; of a masked prior also steps and choice_temperature.
     """
     sequencer = sequencer_of(prior) if sequencer is None else sequencer
     check_fits(sequencer, image_model)

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
+from transformers.modeling_outputs import MaskedLMOutput
 
 from ..evaluation.metrics import bits_per_dim, evaluate
 from ..training.arguments import (
@@ -51,6 +52,7 @@ from ..training.results import weights_to_judge
 from ..training.schedules import Schedules
 from ..training.setup import build_optimizer, learning_rate, on_device, resume
 from .autoregressive import ARCHITECTURES, build_prior, generate_images
+from .masked import bound_counts, hide, is_masked, mean_of_means, training_counts
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset, public_name
 from .token_encoding import encode_in_memory
@@ -71,7 +73,9 @@ class PriorArguments:
 
     image_tokenizer: str = knob(None, "folder or Hub id of the image model")
     image_tokenizer_revision: str = knob("main", "its commit, branch or tag on the Hub")
-    architecture: Literal[tuple(ARCHITECTURES)] = knob("llama", f"stock model: {', '.join(ARCHITECTURES)}")
+    architecture: Literal[tuple(ARCHITECTURES)] = knob(
+        "llama", "stock llama or gpt2, the paper's pixelcnn, or a masked BERT"
+    )
     hidden_size: int = knob(128, "width")
     num_layers: int = knob(3, "layers")
     num_heads: int = knob(4, "heads of attention; divides the width")
@@ -164,6 +168,8 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"--{min(OF_PICTURES & given)} has no effect with --token_dataset; leave it out.")
     if prior["unconditional"] and prior["class_dropout"] and "class_dropout" in given:
         raise ValueError("--class_dropout has no effect with --unconditional; leave it out.")
+    if prior["architecture"] == "pixelcnn" and "num_heads" in given:
+        raise ValueError("--num_heads has no effect with --architecture pixelcnn; leave it out.")
     if not 0 <= prior["class_dropout"] < 1 or not 0 <= prior["dropout"] < 1:
         raise ValueError(f"Dropouts lie in [0, 1), got {prior['class_dropout']} and {prior['dropout']}.")
     for name in ("train_batch_size", "eval_batch_size", "gradient_accumulation_steps"):
@@ -238,7 +244,21 @@ class PriorInTraining(nn.Module):
         if self.training and self.sequencer.class_dropout:
             dropped = torch.rand(len(input_ids), device=input_ids.device) < self.sequencer.class_dropout
             input_ids = without_class(input_ids, self.sequencer, dropped)
+        if is_masked(self.prior):
+            return self.forward_masked(input_ids)
         return self.prior(input_ids=input_ids, labels=labels, use_cache=False)
+
+    def forward_masked(self, input_ids: Tensor) -> MaskedLMOutput:
+        """In training MaskGIT's loss; in eval one draw of a bound of the nats per code, the same draw each time."""
+        ids, batch = self.sequencer.ids, len(input_ids)
+        if self.training:
+            counts = training_counts(batch, ids.num_tokens).to(input_ids.device)
+            hidden, targets = hide(input_ids, counts, ids.mask)
+            return self.prior(input_ids=hidden, labels=targets)
+        generator = torch.Generator().manual_seed(0)
+        counts = bound_counts(batch, ids.num_tokens, generator).to(input_ids.device)
+        hidden, targets = hide(input_ids, counts, ids.mask, generator)
+        return MaskedLMOutput(loss=mean_of_means(self.prior, hidden, targets))
 
     def defer_state_updates(self, defer: bool = True) -> None:
         """A prior has no codebook."""
@@ -374,7 +394,8 @@ def describe(run: PriorRun, tokens: TokenSplits) -> str:
 def evaluate_prior(run: PriorRun) -> dict[str, float]:
     """Figures of the held-out split, each picture counted once; measured once a step. A collective call.
 
-    nats_per_code: of the codes, given the class where the prior has classes. nats_per_code_unconditional: without it.
+    nats_per_code: of the codes, given the class where the prior has classes; for a masked prior a bound from above.
+    nats_per_code_unconditional: without the class.
     prior_nats, reconstruction_nats, nats: per image. bits_per_dim_*: of the whole model, prior and decoder.
     """
     if run.figures is None or run.figures[0] != run.step:
@@ -513,7 +534,7 @@ def card(run: PriorRun, record: dict[str, Any]) -> str:
             "---",
             f"# A prior over the image tokens of {sequencer.image_tokenizer}",
             "",
-            f"A stock {record['architecture']} model ({record['parameters'] / 1e6:.2f} M parameters) of "
+            f"A {record['architecture']} model ({record['parameters'] / 1e6:.2f} M parameters) of "
             f"{sequencer.codebook_size} codes on a {'x'.join(map(str, sequencer.grid_size))} grid, "
             f"{sequencer.num_classes} classes; trained {record['steps']} steps on {record['dataset']['name']}.",
             "",
@@ -524,11 +545,11 @@ def card(run: PriorRun, record: dict[str, Any]) -> str:
             *rows,
             "",
             "```python",
-            "from transformers import AutoModel, AutoModelForCausalLM",
+            "from transformers import AutoModel",
             "",
-            "from hf_autoencoders.priors.autoregressive import generate_images",
+            "from hf_autoencoders.priors.autoregressive import generate_images, load_prior",
             "",
-            'prior = AutoModelForCausalLM.from_pretrained("this/repository")',
+            'prior = load_prior("this/repository")',
             f'image_model = AutoModel.from_pretrained("{sequencer.image_tokenizer}")',
             f"pictures = generate_images(prior, image_model, {asked})",
             "```",
