@@ -218,9 +218,8 @@ def gaps_page(subject: Subject, knobs: Knobs) -> Page | None:
         Picture(
             "gaps",
             plots.gaps(models),
-            "Points of the plane farther from every training code than 99 % of the held-out codes are. Two numbers count: "
-            "how much of the window is gap, and how much of that still decodes to a digit. In two dimensions an "
-            "autoencoder may do as well as a VAE; with more latents the difference shows.",
+            "Points of the plane farther from every training code than 99 % of the held-out codes are. Two numbers "
+            "count: how much of the window is gap, and how much of that still decodes to a digit.",
         )
     )
     if knobs.judge is None:
