@@ -148,7 +148,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(copy, w
         assert sorted(path.relative_to(copy) for path in (copy / "checkpoints").rglob("*")) == there
     lines = [line for line in capsys.readouterr().out.splitlines() if " is damaged: " in line]
     assert len(lines) == 1
-    assert "checkpoint-00000024" in lines[0] and name in lines[0]
+    assert "checkpoint-00000024" in lines[0]
+    assert name in lines[0] or name == "manifest.json"  # a damaged manifest may misquote the checksum of a sound file
 
 
 def test_a_missing_random_state_is_an_error(copy, capsys):
