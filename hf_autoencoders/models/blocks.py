@@ -25,8 +25,9 @@ class MLPLinear(nn.Linear):
     """A linear map; its own class because it starts from Glorot's uniform distribution and zero bias."""
 
 
-class MLPLayer(GradientCheckpointingLayer):
-    """act(W x + b)."""
+class MLPInputLayer(nn.Module):
+    """act(W x + b) of the pixels; not to be checkpointed, since behind an input without gradient the reentrant kind of
+    checkpointing gives none to the weights either."""
 
     def __init__(self, config, in_features: int, out_features: int):
         super().__init__()
@@ -37,6 +38,10 @@ class MLPLayer(GradientCheckpointingLayer):
         return self.activation(self.linear(hidden_states))
 
 
+class MLPLayer(GradientCheckpointingLayer, MLPInputLayer):
+    """act(W x + b)."""
+
+
 class MLPEncoder(nn.Module):
     """(B, C, H, W) -> (B, out_channels, 1, 1): fully connected, 784-512-256-z in the papers on AE and VAE."""
 
@@ -45,7 +50,8 @@ class MLPEncoder(nn.Module):
     def __init__(self, config, out_channels: int):
         super().__init__()
         widths = [config.num_channels * config.height * config.width, *config.hidden_sizes]
-        self.layers = nn.ModuleList(MLPLayer(config, *pair) for pair in pairwise(widths))
+        kinds = [MLPInputLayer, *[MLPLayer] * len(widths)]
+        self.layers = nn.ModuleList(kind(config, *pair) for kind, pair in zip(kinds, pairwise(widths), strict=False))
         self.out = MLPLinear(widths[-1], out_channels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ class AutoencoderConfig(PreTrainedConfig):
         """Blocks of the encoder, each of which gives one of `hidden_states`."""
         levels = len(self.block_out_channels)
         if self.backbone == "mlp":
-            return len(self.hidden_sizes)
+            return max(len(self.hidden_sizes) - 1, 0)  # the first takes the pixels themselves
         if self.backbone == "conv":
             return self.layers_per_block
         if self.backbone == "dalle":

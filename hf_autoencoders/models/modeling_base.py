@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.integrations.accelerate import force_accelerate_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -40,8 +41,13 @@ class DecoderOutput(ModelOutput):
 
 def draw_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """N(0, 1) noise with dtype and device of `like`, drawn where the generator lives."""
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    device = device_of(like) if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(device_of(like))
+
+
+def device_of(parameter: Tensor) -> torch.device:
+    """Where to put the input of the layer that owns `parameter`. Offloaded layers, on "meta", fetch theirs themselves."""
+    return torch.device("cpu") if parameter.is_meta else parameter.device
 
 
 def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -90,7 +96,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
-    _no_split_modules = ["MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
+    _no_split_modules = ["MLPInputLayer", "MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
         """Encoder, decoder and what lies between them.
@@ -113,6 +119,19 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             self.decoder = decoder(config, code_width, config.decoder_out_channels)
         self.likelihood = LIKELIHOODS[config.reconstruction_loss](config)
         self._range_checks_left = 8  # one look at the pixels costs a synchronisation on accelerators
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):
+        """As in transformers, but weights of which not one belongs to this model are an error, not a random model."""
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        if info["unexpected_keys"] and set(info["missing_keys"]) >= set(model.state_dict()):
+            raise ValueError(
+                f"The weights in {pretrained_model_name_or_path} are another model's: not one tensor of a "
+                f"{cls.__name__} is among them, but for instance `{min(info['unexpected_keys'])}`."
+            )
+        return (model, info) if output_loading_info else model
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -226,6 +245,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
 
     # -- training ------------------------------------------------------------------------------------------------------
 
+    @force_accelerate_hooks("likelihood")  # its variance may be offloaded, and the module itself is not called
     def negative_log_likelihood(self, raw: Tensor, pixel_values: Tensor) -> Tensor:
         """-ln p(x|z) in nats per image, (B,), in at least float32, of pixels x = (pixel_values + 1) / 2."""
         with torch.autocast(raw.device.type, enabled=False):

@@ -4,8 +4,8 @@
 import torch
 from torch import Tensor
 
-from .modeling_base import AutoencoderPreTrainedModel
-from .quantizers import check_codes
+from .modeling_base import AutoencoderPreTrainedModel, device_of
+from .quantizers import QUANTIZERS, check_codes
 
 
 class DiscreteAutoencoder(AutoencoderPreTrainedModel):
@@ -13,6 +13,8 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
 
     With a `residual` quantizer they are (B, h, w, depth). A subclass writes `float_latents_to_decode`.
     """
+
+    _no_split_modules = [*AutoencoderPreTrainedModel._no_split_modules, *{kind.__name__ for kind in QUANTIZERS.values()}]
 
     @property
     def codebook_size(self) -> int:
@@ -71,7 +73,7 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         shape = (num_images, *self.grid_size, *([self.config.codes_per_position] * (self.config.codes_per_position > 1)))
         device = "cpu" if generator is None else generator.device
         codes = torch.randint(self.codebook_size, shape, generator=generator, device=device)
-        return codes.to(next(self.decoder.parameters()).device)
+        return codes.to(device_of(next(self.decoder.parameters())))
 
     def post_init(self):
         # By their full names: part of a name would also catch tensors of a model around this one, and int64 buffers,

@@ -191,11 +191,17 @@ class CodebookState(KeepsFloat32):
 class Projection(KeepsFloat32, nn.Linear):
     """A linear map beside a codebook, with torch's own initialisation."""
 
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, dtype=torch.float32)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        dtype = torch.promote_types(vectors.dtype, self.weight.dtype)
+        return F.linear(vectors.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+
     def reset_parameters(self) -> None:
         bound = self.in_features**-0.5
         init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            init.uniform_(self.bias, -bound, bound)
+        init.uniform_(self.bias, -bound, bound)
 
 
 def initialize(module: nn.Module) -> bool:
@@ -250,7 +256,7 @@ def norm_ratio(z: Tensor, chosen: Tensor) -> Tensor:
 
 def negative_squared_distances(z: Tensor, code_vectors: Tensor) -> Tensor:
     """(B, h, w, D), (K, D) -> (B, h*w, K)"""
-    return -torch.cdist(z.flatten(1, 2), code_vectors.to(z.dtype)).square()
+    return -torch.cdist(z.flatten(1, 2), code_vectors.to(z)).square()
 
 
 class VectorQuantizer(Quantizer):
@@ -687,7 +693,7 @@ class GumbelQuantizer(Quantizer):
         """Weights of the codes (B, K, h, w) -> sums of their vectors (B, D, h, w)."""
         with float32_island(probabilities):
             weights = channels_last(at_least_float32(probabilities))
-            return channels_first(weights @ self.code_vectors().to(weights.dtype))
+            return channels_first(weights @ self.code_vectors().to(weights))
 
     @force_accelerate_hooks("embedding")
     def code_vectors(self) -> Tensor:
