@@ -16,7 +16,7 @@ train: $(VENV)/installed
 	$(VENV)/bin/accelerate launch --num_cpu_threads_per_process $(CORES) scripts/train.py --recipe scripts/recipes/vqvae-digits.yaml --output_dir runs/vqvae-digits --overwrite
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m "not slow and not mnist"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(CORES) --dist loadfile -m "not slow and not mnist"
 
 clean:
 	rm -rf $(VENV) runs
