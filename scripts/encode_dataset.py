@@ -144,7 +144,7 @@ def describe(arguments: EncodeArguments, model, processor, processes: int) -> di
     if arguments.streaming:
         layout["processes"] = processes  # each has its own share of the stream
     return {
-        **describe_image_tokenizer(model, processor),
+        **describe_image_tokenizer(model, processor, arguments.revision),
         "source": {"dataset_name": public_name(arguments.dataset_name), **source},
         "layout": layout,
         "hf_autoencoders": hf_autoencoders.__version__,

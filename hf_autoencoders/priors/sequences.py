@@ -2,8 +2,10 @@
 """Grids of image tokens to sequences that a language model reads, and back."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from transformers import AutoFeatureExtractor, BatchFeature, FeatureExtractionMixin
 
@@ -12,6 +14,14 @@ from ..models.image_token_ids import ImageTokenIds
 
 
 IGNORED = -100  # target of a position that no loss counts; transformers' and torch's number
+
+
+def commit_of(name: str | None, revision: str | None = None) -> str | None:
+    """The commit that a model of the Hub was just loaded from, as the cache knows it; None for a folder."""
+    if not name or Path(name).exists():
+        return None
+    path = try_to_load_from_cache(name, "config.json", revision=revision or "main")
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 class ImageTokenSequencer(FeatureExtractionMixin):
@@ -67,8 +77,10 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         super().__init__(**kwargs)
 
     @classmethod
-    def for_model(cls, image_model, num_classes: int = 0, class_dropout: float = 0.0) -> "ImageTokenSequencer":
-        """The sequencer of a model with a codebook; its repo id and commit are taken from its config."""
+    def for_model(
+        cls, image_model, num_classes: int = 0, class_dropout: float = 0.0, revision: str | None = None
+    ) -> "ImageTokenSequencer":
+        """The sequencer of a model with a codebook. `revision`: where on the Hub it was loaded from, if not main."""
         config = image_model.config
         depth = config.codes_per_position
         return cls(
@@ -77,7 +89,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
             num_classes=num_classes,
             class_dropout=class_dropout,
             image_tokenizer=config.name_or_path or None,
-            image_tokenizer_revision=getattr(config, "_commit_hash", None),
+            image_tokenizer_revision=commit_of(config.name_or_path, revision),
         )
 
     @property

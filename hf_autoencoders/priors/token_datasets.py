@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..training.image_sources import find_label_column
+from .sequences import commit_of
 
 
 RECORD = "image_tokenizer.json"
@@ -33,12 +34,12 @@ class TokenDatasetError(ValueError):
 # -- which model made them ---------------------------------------------------------------------------------------------
 
 
-def describe_image_tokenizer(model, image_processor=None) -> dict[str, Any]:
+def describe_image_tokenizer(model, image_processor=None, revision: str | None = None) -> dict[str, Any]:
     """What must be equal for tokens to mean the same: name, commit, weights, codebook, grid, order, processor."""
     config = model.config
     return {
         "image_tokenizer": public_name(config.name_or_path),
-        "revision": getattr(config, "_commit_hash", None),
+        "revision": commit_of(config.name_or_path, revision),
         "weights": fingerprint(model),
         "model_type": config.model_type,
         "codebook_size": model.codebook_size,

@@ -339,7 +339,8 @@ def build_sequencer(arguments: Arguments, image_model, tokens: TokenDataset) -> 
     classes = 0 if knobs["unconditional"] else tokens.num_classes
     if not classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
         raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
-    sequencer = ImageTokenSequencer.for_model(image_model, classes, knobs["class_dropout"] if classes else 0.0)
+    dropout = knobs["class_dropout"] if classes else 0.0
+    sequencer = ImageTokenSequencer.for_model(image_model, classes, dropout, knobs["image_tokenizer_revision"])
     sequencer.image_tokenizer = public_name(sequencer.image_tokenizer)
     return sequencer
 
