@@ -73,8 +73,8 @@ def main():
             ours, theirs = (statistics.median(block[index] for block in blocks) / STEPS for blocks in (loop, bare))
             least = min(block[index] for block in loop) / min(block[index] for block in bare)
             print(
-                f"{kind:4s} ms a step: loop {1e3 * ours:.2f}, bare {1e3 * theirs:.2f}; overhead {ours / theirs - 1:+.1%} "
-                f"(median of {ROUNDS} blocks of {STEPS}), {least - 1:+.1%} (fastest blocks)"
+                f"{kind:4s} ms a step: loop {1e3 * ours:.2f}, bare {1e3 * theirs:.2f}; overhead "
+                f"{ours / theirs - 1:+.1%} (median of {ROUNDS} blocks of {STEPS}), {least - 1:+.1%} (fastest blocks)"
             )
 
 

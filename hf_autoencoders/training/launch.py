@@ -1,11 +1,14 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The start and the stop of a process: the accelerator with its guards, CPU threads, and signals."""
 
+import functools
 import os
 import signal
 import warnings
 from types import FrameType
 
+import accelerate.accelerator
+import accelerate.optimizer
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
@@ -25,6 +28,7 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
     run, training = arguments.run, arguments.training
     # torch 2.13 calls it forward_sync_buffers; accelerate 1.15 and older torch know the first name only.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    look_once_for_lomo()
     accelerator = Accelerator(
         cpu=run.cpu,
         mixed_precision=training.mixed_precision,
@@ -43,6 +47,13 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
     if accelerator.distributed_type is DistributedType.DEEPSPEED:
         _prepare_for_deepspeed(accelerator, arguments)
     return accelerator
+
+
+def look_once_for_lomo():
+    """Accelerate 1.15 searches the import path for the package lomo-optim twice a step: 2 % of a small step's time."""
+    for module in (accelerate.accelerator, accelerate.optimizer):
+        if hasattr(module, "is_lomo_available"):
+            module.is_lomo_available = functools.cache(module.is_lomo_available)
 
 
 def check_launch(accelerator: Accelerator, expected: int | None, exact_resume: bool):
