@@ -3,12 +3,27 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import KILLED_SCRIPT, SCRIPT, assert_same_run, checkpoint, finish, log_of, start, tiny, train_here
+from training_runs import (
+    KILLED_SCRIPT,
+    ROOT,
+    SCRIPT,
+    assert_same_run,
+    checkpoint,
+    environment,
+    finish,
+    log_of,
+    start,
+    tiny,
+    train_here,
+)
 
 from hf_autoencoders.training.checkpoints import what_is_wrong
 
@@ -18,6 +33,7 @@ FLAGS = (
     "--max_train_steps", "12", "--checkpointing_steps", "4", "--optimizer", "sgd", "--learning_rate", "0.01",
     "--max_eval_samples", "41", "--eval_steps", "6", "--eval_batch_size", "8", "--random_crop", "1",
 )  # fmt: skip
+CONFIGS = ROOT / "scripts" / "accelerate_configs"
 TWO = ("--train_batch_size", "32", "--expected_processes", "2")
 
 
@@ -94,3 +110,22 @@ def test_two_runs_that_do_not_train_together_are_refused(tmp_path):
     assert code != 0
     assert "started 2 processes but they do not train together" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_two_machines_train_together(tmp_path):
+    """Two launches of `accelerate launch --num_machines 2`, here both on 127.0.0.1, are one run of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = tiny("vqvae", tmp_path / "run", "--max_train_steps", "2", "--max_eval_samples", "8", *TWO)
+    machines = []
+    for rank in range(2):
+        launcher = ["--config_file", str(CONFIGS / "two_machines.yaml"), "--machine_rank", str(rank), "--num_processes", "2"]
+        launcher += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port), "--mixed_precision", "no"]
+        command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, str(SCRIPT), *flags]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        machines.append(subprocess.Popen(command, env=environment(ACCELERATE_USE_CPU="true"), **pipes))
+    (first, out, error), (second, silent, _) = (finish(machine) for machine in machines)
+    assert first == second == 0, error
+    assert out.splitlines()[0].startswith("2 processes (MULTI_CPU)") and "held out:" not in silent
+    assert (tmp_path / "run" / "model.safetensors").exists()

@@ -107,6 +107,12 @@ class VQVAEConfig(AutoencoderConfig):
         return self.moves_by_averages if self.revive_dead_codes is None else self.revive_dead_codes
 
     @property
+    def sets_parameters_from_data(self) -> bool:
+        """True if a codebook that gradients move is also written to: by its start from data, or by revival."""
+        kind = self.level_quantizer if self.quantizer == "residual" else self.quantizer
+        return kind in ("vq", "l2") and (self.initializes_from_data or self.revives_dead_codes)
+
+    @property
     def codes_per_position(self) -> int:
         return self.num_quantizers if self.quantizer == "residual" else 1
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
@@ -89,6 +89,7 @@ def build_run(arguments: Arguments, say: Callable[[str], None] = print) -> Run:
     say(describe_images(images))
     set_seed(arguments.run.seed)  # the same weights on every process
     core = build_model(arguments, images)
+    check_sharding(accelerator, core)
     schedules = arguments.scheduled(core.config, schedule_names(core))
     optimizer = build_optimizer(core, arguments.training)
     run = assemble(arguments, accelerator, core, optimizer, images, schedules, folder)
@@ -142,6 +143,16 @@ def build_model(arguments: Arguments, images: ImageSplits) -> PreTrainedModel:
         # transformers 5.23 renamed it; older ones know the second name only.
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     return model
+
+
+def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
+    """Raises ValueError where FSDP would lose what is written into a sharded parameter outside the optimizer."""
+    writes = getattr(model.config, "sets_parameters_from_data", False)
+    if writes and accelerator.distributed_type is DistributedType.FSDP:
+        raise ValueError(
+            f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a revival "
+            "would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
+        )
 
 
 def build_optimizer(model: PreTrainedModel, training: TrainingArguments) -> torch.optim.Optimizer:
