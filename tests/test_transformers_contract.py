@@ -181,7 +181,7 @@ def test_hidden_states_are_the_first_block_s_input_and_each_block_s_output(net):
     model(pixels)
     expected = [seen[0][0], *(result for _, result in seen)]
     assert all(torch.equal(a, b) for a, b in zip(output.hidden_states, expected, strict=True))
-    assert torch.equal(model(pixels, output_hidden_states=[-1]).hidden_states[-1], output.hidden_states[-1])
+    assert torch.equal(model(pixels, output_hidden_states=[0]).hidden_states[0], output.hidden_states[0])
     model.config.output_hidden_states = True
     assert len(model(pixels).hidden_states) == len(output.hidden_states)
 

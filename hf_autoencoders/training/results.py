@@ -167,7 +167,7 @@ def describe_run(run: "Run") -> dict[str, Any]:
         * run.accelerator.num_processes,
         "settings": arguments.as_recipe(),
         "command": shlex.join(sys.argv),
-        "seconds": round(run.seconds, 1),
+        "seconds": round(run.seconds, 3),
         "processes": run.accelerator.num_processes,
         "device": str(run.accelerator.device.type),
         "mixed_precision": run.accelerator.mixed_precision,
