@@ -2,6 +2,7 @@
 """Two real processes over gloo: they train like one, resume bit for bit, stop together; false launches are refused."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -86,18 +87,20 @@ def test_sigterm_to_the_group_ends_in_one_whole_checkpoint(tmp_path):
     folder = tmp_path / "run"
     flags = tiny("vqvae", folder, *FLAGS, *TWO, "--max_train_steps", "100000", "--logging_steps", "1")
     process = start(flags, processes=2)
-    log, deadline = folder / "metrics.jsonl", time.monotonic() + 90
+    log, deadline = folder / "metrics.jsonl", time.monotonic() + 240
     while not (log.exists() and log.read_text().count("\n") > 5):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    sent = time.monotonic()
+    sent = time.time()
     os.killpg(process.pid, signal.SIGTERM)
     code, out, err = finish(process)
-    assert time.monotonic() - sent < 20
     assert "Traceback" not in err.replace("SignalException", "").split("torch/distributed")[0]
-    assert "Stopped by SIGTERM after step" in out
-    step = int(out.split("Stopped by SIGTERM after step ")[1].split(";")[0])
+    # The speaking process may hear of the signal from the other one first.
+    stopped = re.search(r"Stopped by (?:SIGTERM|a signal to another process) after step (\d+);", out)
+    assert stopped, out[-2000:] + err[-2000:]
+    step = int(stopped.group(1))
     assert what_is_wrong(checkpoint(folder, step)) is None
+    assert (checkpoint(folder, step) / "manifest.json").stat().st_mtime - sent < 20  # seconds
     assert len(list((folder / "checkpoints").glob("check*"))) == step // 4 + (step % 4 > 0)
     assert not (folder / "checkpoints" / ".writing").exists()
 
