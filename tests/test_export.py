@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Models that leave the process: compiled, exported by torch, as ONNX, and as a folder for machines without the package."""
+"""Models that leave the process: compiled, exported by torch, as ONNX, and as a folder without the package."""
 
 import json
 import os
@@ -12,12 +12,26 @@ from torch import nn
 from torch.export import Dim
 from transformers import AutoModel
 
-from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
-from hf_autoencoders import AutoencoderImageProcessorPil
+from hf_autoencoders import (
+    AEConfig,
+    AEModel,
+    AutoencoderImageProcessorPil,
+    DVAEConfig,
+    DVAEModel,
+    VAEConfig,
+    VAEModel,
+    VQVAEConfig,
+    VQVAEModel,
+)
 
 
-CLASSES = {"ae": (AEConfig, AEModel), "vae": (VAEConfig, VAEModel), "vqvae": (VQVAEConfig, VQVAEModel), "dvae": (DVAEConfig, DVAEModel)}  # fmt: skip
-SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 16], "layers_per_block": 1, "residual_channels": 8}
+CLASSES = {
+    "ae": (AEConfig, AEModel),
+    "vae": (VAEConfig, VAEModel),
+    "vqvae": (VQVAEConfig, VQVAEModel),
+    "dvae": (DVAEConfig, DVAEModel),
+}
+SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 16], "layers_per_block": 1}
 CODES = {"codebook_size": 16, "codebook_dim": 8}
 
 
@@ -83,7 +97,9 @@ BATCH, HEIGHT, WIDTH = Dim("batch", max=64), Dim("height", max=64), Dim("width",
 TO_CODES, FROM_CODES = {0: BATCH, 2: 2 * HEIGHT, 3: 2 * WIDTH}, {0: BATCH, 1: HEIGHT, 2: WIDTH}
 
 
-@pytest.mark.parametrize("kind, quantizer", [("vqvae", "ema"), ("vqvae", "simvq"), ("vqvae", "fsq"), ("dvae", "gumbel")])
+@pytest.mark.parametrize(
+    "kind, quantizer", [("vqvae", "ema"), ("vqvae", "simvq"), ("vqvae", "fsq"), ("dvae", "gumbel")]
+)
 def test_an_exported_tokenizer_takes_any_batch_and_size(kind, quantizer):
     model = trained(kind, quantizer=quantizer)
     example, other = images(3, 8, 6), images(5, 4, 12, seed=1)

@@ -4,7 +4,8 @@
     encoder = Encoder(config, out_channels)                # (B, C, H, W) -> (B, out_channels, h, w); mlp: h = w = 1
     decoder = Decoder(config, in_channels, out_channels)   # (B, in_channels, h, w) -> (B, out_channels, H, W)
 
-`encoder.input_layer` names the layer that pixels enter first. `decoder.output_layer` is the last linear map, whose bias is what the decoder says before it has seen any data.
+`encoder.input_layer` names the layer that pixels enter first. `decoder.output_layer` is the last linear map, whose bias
+is what the decoder says before it has seen any data.
 Letters: B batch, C channels, H W pixels, h w latent grid.
 """
 

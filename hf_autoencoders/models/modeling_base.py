@@ -46,7 +46,7 @@ def draw_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator
 
 
 def device_of(parameter: Tensor) -> torch.device:
-    """Where to put the input of the layer that owns `parameter`. Offloaded layers, on "meta", fetch theirs themselves."""
+    """Where to put the input of the layer that owns `parameter`. An offloaded layer, on "meta", fetches its own."""
     return torch.device("cpu") if parameter.is_meta else parameter.device
 
 
@@ -96,7 +96,9 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
-    _no_split_modules = ["MLPInputLayer", "MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock"]
+    _no_split_modules = [
+        "MLPInputLayer", "MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock",
+    ]  # fmt: skip
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
         """Encoder, decoder and what lies between them.
@@ -122,16 +124,21 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):
-        """As in transformers, but weights of which not one belongs to this model are an error, not a random model."""
+        """As in transformers, but weights of which not one belongs to this model are an error, not a random model.
+
+        Who asks for `output_loading_info` gets the model and judges for himself.
+        """
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
+        if output_loading_info:
+            return model, info
         if info["unexpected_keys"] and set(info["missing_keys"]) >= set(model.state_dict()):
             raise ValueError(
                 f"The weights in {pretrained_model_name_or_path} are another model's: not one tensor of a "
                 f"{cls.__name__} is among them, but for instance `{min(info['unexpected_keys'])}`."
             )
-        return (model, info) if output_loading_info else model
+        return model
 
     @torch.no_grad()
     def _init_weights(self, module):

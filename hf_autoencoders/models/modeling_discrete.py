@@ -14,7 +14,7 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
     With a `residual` quantizer they are (B, h, w, depth). A subclass writes `float_latents_to_decode`.
     """
 
-    _no_split_modules = [*AutoencoderPreTrainedModel._no_split_modules, *{kind.__name__ for kind in QUANTIZERS.values()}]
+    _no_split_modules = AutoencoderPreTrainedModel._no_split_modules + [kind.__name__ for kind in QUANTIZERS.values()]
 
     @property
     def codebook_size(self) -> int:
