@@ -8,6 +8,14 @@ from .modeling_base import AutoencoderPreTrainedModel, device_of
 from .quantizers import QUANTIZERS, check_codes
 
 
+class WithImageTokens:
+    """An output whose `image_tokens` are also called `codes`, the papers' word."""
+
+    @property
+    def codes(self) -> Tensor:
+        return self.image_tokens
+
+
 class DiscreteAutoencoder(AutoencoderPreTrainedModel):
     """An autoencoder whose latents are codes: `image_tokens` (B, h, w), int64, in 0..codebook_size - 1.
 

@@ -10,12 +10,12 @@ from transformers.utils import ModelOutput
 from .configuration_dvae import DVAEConfig
 from .losses import full_precision, kl_to_uniform
 from .modeling_base import returns_what_is_asked
-from .modeling_discrete import DiscreteAutoencoder
+from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
 from .quantizers import QUANTIZERS
 
 
 @dataclass
-class DVAEEncoderOutput(ModelOutput):
+class DVAEEncoderOutput(WithImageTokens, ModelOutput):
     """What `encode` gives.
 
     Args:
@@ -28,13 +28,9 @@ class DVAEEncoderOutput(ModelOutput):
     quantized: Tensor | None = None
     image_tokens: Tensor | None = None
 
-    @property
-    def codes(self) -> Tensor:
-        return self.image_tokens
-
 
 @dataclass
-class DVAEOutput(ModelOutput):
+class DVAEOutput(WithImageTokens, ModelOutput):
     """What a forward pass of the dVAE gives. Scalars are means over the batch.
 
     Args:
@@ -58,10 +54,6 @@ class DVAEOutput(ModelOutput):
     latents: Tensor | None = None
     image_tokens: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-
-    @property
-    def codes(self) -> Tensor:
-        return self.image_tokens
 
 
 class DVAEModel(DiscreteAutoencoder):

@@ -10,12 +10,12 @@ from transformers.utils import ModelOutput
 
 from .configuration_vqvae import VQVAEConfig
 from .modeling_base import returns_what_is_asked
-from .modeling_discrete import DiscreteAutoencoder
+from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
 from .quantizers import QUANTIZERS
 
 
 @dataclass
-class VQVAEEncoderOutput(ModelOutput):
+class VQVAEEncoderOutput(WithImageTokens, ModelOutput):
     """What `encode` gives.
 
     Args:
@@ -28,13 +28,9 @@ class VQVAEEncoderOutput(ModelOutput):
     quantized: Tensor | None = None
     image_tokens: Tensor | None = None
 
-    @property
-    def codes(self) -> Tensor:
-        return self.image_tokens
-
 
 @dataclass
-class VQVAEOutput(ModelOutput):
+class VQVAEOutput(WithImageTokens, ModelOutput):
     """What a forward pass of the VQ-VAE gives. Scalars are means over the batch (codebook statistics: over all
     processes' batches while training).
 
@@ -67,10 +63,6 @@ class VQVAEOutput(ModelOutput):
     latents: Tensor | None = None
     image_tokens: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-
-    @property
-    def codes(self) -> Tensor:
-        return self.image_tokens
 
 
 class VQVAEModel(DiscreteAutoencoder):
