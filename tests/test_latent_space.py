@@ -9,13 +9,12 @@ import torch
 from hf_autoencoders import DVAEConfig, DVAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.codes import (
     code_atlas,
-    code_counts,
     errors_around_quantizer,
     relaxation_gap,
     squared_error,
 )
 from hf_autoencoders.evaluation.latent_space import Window, central_window, find_gaps, fit_plane, plane_latents
-from hf_autoencoders.evaluation.metrics import evaluate
+from hf_autoencoders.evaluation.metrics import count_codes, evaluate
 
 
 SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": (8, 8), "residual_channels": 4}
@@ -130,8 +129,8 @@ def test_without_gaps_there_is_no_share_that_is_accepted():
 
 
 def test_codes_are_counted_level_by_level():
-    assert code_counts(torch.tensor([[[0, 1], [1, 1]]]), 3).tolist() == [[1, 3, 0]]
-    assert code_counts(torch.tensor([[[[0, 2], [1, 2]]]]), 3).tolist() == [[1, 1, 0], [0, 0, 2]]
+    assert count_codes(torch.tensor([[[0, 1], [1, 1]]]), 3).tolist() == [[1, 3, 0]]
+    assert count_codes(torch.tensor([[[[0, 2], [1, 2]]]]), 3).tolist() == [[1, 1, 0], [0, 0, 2]]
 
 
 def test_the_atlas_shows_what_stands_around_each_code():

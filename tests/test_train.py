@@ -15,10 +15,11 @@ from training_runs import assert_same_run, checkpoint, log_of, tiny, train_here
 from transformers import AutoImageProcessor, AutoModel
 
 from hf_autoencoders import VQVAEConfig, VQVAEModel
+from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training.arguments import MODEL_TYPES
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
-from hf_autoencoders.training.health import CodebookHealth, count_codes
+from hf_autoencoders.training.health import CodebookHealth
 from hf_autoencoders.training.logs import TrainingDiverged, Window
 from hf_autoencoders.training.pictures import reconstruction_sheet
 

@@ -19,12 +19,6 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return ((a.clamp(-1, 1) - b.clamp(-1, 1)) / 2).square().flatten(1).sum(1)
 
 
-def code_counts(image_tokens: Tensor, codebook_size: int) -> Tensor:
-    """How often each code of each level is used: (N, h, w) or (N, h, w, depth) -> (levels, K) int64."""
-    levels = image_tokens[..., None] if image_tokens.dim() == 3 else image_tokens
-    return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in levels.unbind(-1)])
-
-
 def code_atlas(image_tokens: Tensor, pixels: Tensor, codebook_size: int, context: int = 1) -> Tensor:
     """What each code paints: the mean of the decoded pixels around every place where it stands, (K, C, s, s).
 

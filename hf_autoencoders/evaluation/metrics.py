@@ -21,6 +21,15 @@ from torch import Tensor, nn
 _BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
 
 
+def count_codes(image_tokens: Tensor, codebook_size: int) -> Tensor:
+    """How often each code stands in `image_tokens` (B, h, w) or (B, h, w, depth): (depth, K) int64."""
+    depth = image_tokens.shape[3] if image_tokens.dim() == 4 else 1
+    level = torch.arange(depth, device=image_tokens.device) * codebook_size
+    rows = (image_tokens.reshape(-1, depth) + level).flatten()
+    counts = torch.zeros(depth * codebook_size, dtype=torch.int64, device=rows.device)
+    return counts.scatter_add_(0, rows, torch.ones_like(rows)).view(depth, codebook_size)
+
+
 class Totals:
     """Sums over images, and a histogram of the codes of each level, (levels, K)."""
 
@@ -32,11 +41,9 @@ class Totals:
         """Adds one number, or the sum of a tensor's entries taken in float64."""
         self.sums[name] += float(value.detach().cpu().double().sum()) if isinstance(value, Tensor) else value
 
-    def add_codes(self, image_tokens: Tensor, codebook_size: int, levels: int) -> None:
+    def add_codes(self, image_tokens: Tensor, codebook_size: int) -> None:
         """Counts codes: (B, h, w), or (B, h, w, depth) level by level."""
-        tokens = image_tokens.detach().reshape(-1, levels).cpu()
-        offset = tokens + codebook_size * torch.arange(levels)
-        counts = torch.bincount(offset.flatten(), minlength=levels * codebook_size).view(levels, codebook_size)
+        counts = count_codes(image_tokens.detach(), codebook_size).cpu()
         self.codes = counts if self.codes is None else self.codes + counts
 
     def merged(self) -> "Totals":
@@ -313,7 +320,7 @@ def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Modu
             totals.add(f"bound/{name}", -count * float(output.negative_log_likelihood + output.kl))
     tokens = getattr(mean, "image_tokens", None)
     if tokens is not None:
-        totals.add_codes(tokens, bare.codebook_size, tokens.shape[3] if tokens.dim() == 4 else 1)
+        totals.add_codes(tokens, bare.codebook_size)
 
 
 def _figures(totals: Totals, data_variance: float | None, continuous: bool) -> dict[str, float]:

@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import plots
-from .codes import code_atlas, code_counts, errors_around_quantizer, relaxation_gap
+from .codes import code_atlas, errors_around_quantizer, relaxation_gap
 from .feature_net import FeatureNet, load_feature_net
 from .features import acceptance, accepted_share, measure_samples
 from .latent_space import Gaps, find_gaps
 from .likelihood import measure_latent_use, measure_likelihood
-from .metrics import code_figures, evaluate
+from .metrics import code_figures, count_codes, evaluate
 from .report_html import build_html
 from .subject import Subject
 
@@ -267,7 +267,7 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
     if not subject.has_codes:
         return None
     tokens, size = subject.image_tokens, subject.model.codebook_size
-    counts = code_counts(tokens, size)
+    counts = count_codes(tokens, size)
     figures = code_figures(counts)
     used, total, perplexity = (figures[name] for name in ("codes_used", "codes_total", "perplexity"))
     title = f"{subject.name}: {used:.0f} of {total:.0f} codes used, perplexity {perplexity:.1f}"

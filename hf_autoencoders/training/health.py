@@ -11,15 +11,6 @@ from torch import Tensor
 TOKENS_PER_CODE = 10  # fewer tokens than this for each code cannot tell a dead code from a rare one
 
 
-def count_codes(image_tokens: Tensor, codebook_size: int) -> Tensor:
-    """How often each code stands in `image_tokens` (B, h, w) or (B, h, w, depth): (depth, K) int64."""
-    depth = image_tokens.shape[3] if image_tokens.dim() == 4 else 1
-    level = torch.arange(depth, device=image_tokens.device) * codebook_size
-    rows = (image_tokens.reshape(-1, depth) + level).flatten()
-    counts = torch.zeros(depth * codebook_size, dtype=torch.int64, device=rows.device)
-    return counts.scatter_add_(0, rows, torch.ones_like(rows)).view(depth, codebook_size)
-
-
 @dataclass(frozen=True)
 class CodebookHealth:
     """Use of a codebook over a window of training steps.

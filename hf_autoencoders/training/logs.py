@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .health import CodebookHealth, count_codes
+from ..evaluation.metrics import count_codes
+from .health import CodebookHealth
 
 
 class TrainingDiverged(RuntimeError):

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ..evaluation.metrics import evaluate
+from ..evaluation.metrics import count_codes, evaluate
 from .batches import evaluation_batches
 from .checkpoints import versions, write_atomically
 from .folder import EXAMPLE, METRICS, PICTURE
-from .health import count_codes
 from .pictures import reconstruction_sheet
 
 
