@@ -11,6 +11,7 @@ its own thin wrapper:
 | `as_dalle(model, base)`    | DALLE-pytorch                                     | [0, 1]  |
 | `as_janus(model)`          | transformers' Janus (`model.vqmodel`)             | [-1, 1] |
 | `as_chameleon(model)`      | transformers' Chameleon (`model.model.vqmodel`)   | [-1, 1] |
+| `beit_labels(model, ...)`  | transformers' BEiT: a function, its labels        | [-1, 1] |
 
 A wrapper is an nn.Module that holds the model as `.model`: it moves between devices and freezes with it.
 """
@@ -291,6 +292,38 @@ class JanusWrapper(ChameleonWrapper):
 
     def decode(self, image_tokens: Tensor) -> Tensor:
         return self.model.decode_image_tokens(self.as_grid(image_tokens))
+
+
+def chameleon_vocabulary(codebook_size: int, first_id: int, image_id: int) -> dict[str, int]:
+    """`vocabulary_map` of a ChameleonConfig: code k is the word `first_id + k`; `image_id` marks an image's places.
+
+    Chameleon knows codes by the names of their words, in which letters stand for digits, A for 0.
+
+    >>> chameleon_vocabulary(codebook_size=12, first_id=100, image_id=99)["IMGIMGBAZ"]  # code 10
+    110
+    """
+    letters = str.maketrans("0123456789", "ABCDEFGHIJ")
+    words = {f"IMGIMG{str(code).translate(letters)}Z": first_id + code for code in range(codebook_size)}
+    return {**words, "<image>": image_id}
+
+
+@torch.no_grad()
+def beit_labels(model: nn.Module, pixel_values: Tensor, bool_masked_pos: Tensor) -> Tensor:
+    """`labels` of a BeitForMaskedImageModeling: the codes of the hidden patches, (M,) int64, picture after picture.
+
+    Args:
+        pixel_values: (B, C, H, W) in [-1, 1], as this model takes them.
+        bool_masked_pos: (B, h * w), which patches BEiT does not see. Its patches must be the places of this grid.
+    """
+    check_one_code(model)
+    codes = model.get_image_tokens(pixel_values).flatten(1)  # (B, h * w)
+    if bool_masked_pos.shape != codes.shape:
+        height, width = model.grid_size
+        raise ValueError(
+            f"`bool_masked_pos` must be {tuple(codes.shape)}, a place for each of the {height}x{width} codes of a "
+            f"picture, got {tuple(bool_masked_pos.shape)}: choose BEiT's image_size / patch_size = {height}."
+        )
+    return codes[bool_masked_pos.to(codes.device, torch.bool)]
 
 
 # -- the shop window ---------------------------------------------------------------------------------------------------

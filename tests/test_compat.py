@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BeitConfig,
+    BeitForMaskedImageModeling,
     ChameleonConfig,
     ChameleonModel,
     ChameleonVQVAEConfig,
@@ -13,7 +15,17 @@ from transformers import (
 )
 
 from hf_autoencoders import DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
-from hf_autoencoders.compat import as_chameleon, as_dalle, as_janus, as_mar, as_maskgit, as_muse, as_taming
+from hf_autoencoders.compat import (
+    as_chameleon,
+    as_dalle,
+    as_janus,
+    as_mar,
+    as_maskgit,
+    as_muse,
+    as_taming,
+    beit_labels,
+    chameleon_vocabulary,
+)
 
 
 SMALL = {"image_size": 16, "block_out_channels": [16, 16, 16], "layers_per_block": 1, "norm_num_groups": 8}
@@ -135,7 +147,7 @@ def test_dalle_pytorch_as_its_constructor_and_sampling_call_it(model, pixels):
 
 @torch.no_grad()
 def test_chameleon_takes_its_image_tokens_from_our_model(model, pixels):
-    vocabulary = {f"IMGIMG{name}Z": 40 + code for code, name in enumerate(chameleon_names(32))} | {"<image>": 39}
+    vocabulary = chameleon_vocabulary(codebook_size=32, first_id=40, image_id=39)
     config = ChameleonConfig(
         vocab_size=80, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, vocabulary_map=vocabulary,
@@ -150,11 +162,6 @@ def test_chameleon_takes_its_image_tokens_from_our_model(model, pixels):
     with_pixels = chameleon(input_ids=input_ids, pixel_values=pixels).last_hidden_state
     input_ids[:, 1:17] = tokens
     torch.testing.assert_close(with_pixels, chameleon(input_ids=input_ids).last_hidden_state)
-
-
-def chameleon_names(count):
-    """Chameleon spells the digits of a code as letters, A for 0."""
-    return ["".join(chr(ord("A") + int(digit)) for digit in str(code)) for code in range(count)]
 
 
 @torch.no_grad()
@@ -182,6 +189,30 @@ def test_janus_generates_pictures_through_our_model(model):
     assert tokens.shape == (2, 16) and tokens.max() < 32
     pictures = janus.decode_image_tokens(tokens)  # (B, H, W, C)
     torch.testing.assert_close(pictures, model.decode_image_tokens(tokens).permute(0, 2, 3, 1))
+
+
+def test_beit_learns_the_codes_of_hidden_patches():
+    """Its loss is the cross-entropy at the hidden places, and one step on it lowers it."""
+    torch.manual_seed(0)
+    dvae = MODELS["dvae"]().eval()
+    pixels = torch.rand(4, 3, 16, 16) * 2 - 1
+    beit = BeitForMaskedImageModeling(
+        BeitConfig(
+            vocab_size=32, image_size=16, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=32, use_mask_token=True,
+        )  # fmt: skip
+    ).eval()
+    hidden = torch.rand(4, 16) < 0.4
+    labels = beit_labels(dvae, pixels, hidden)
+    output = beit(pixels, bool_masked_pos=hidden, labels=labels)
+    codes, scores = dvae.get_image_tokens(pixels).flatten(1), output.logits.log_softmax(-1)
+    by_hand = [-scores[b, n, codes[b, n]] for b in range(4) for n in range(16) if hidden[b, n]]
+    torch.testing.assert_close(output.loss, torch.stack(by_hand).mean())
+    output.loss.backward()
+    torch.optim.SGD(beit.parameters(), lr=0.1).step()
+    assert beit(pixels, bool_masked_pos=hidden, labels=labels).loss < output.loss
+    with pytest.raises(ValueError, match=r"must be \(4, 16\), a place for each of the 4x4 codes .* got \(4, 64\)"):
+        beit_labels(dvae, pixels, torch.ones(4, 64, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("wrap", [as_taming, as_muse, as_maskgit, as_dalle, as_janus, as_chameleon])

@@ -2,18 +2,16 @@
 """What the README says is true: its snippets run, its files and flags exist."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from documents import commands, named_files, python_snippets, run_snippets
 
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -28,39 +26,22 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_the_snippets_run_one_after_the_other(trained, monkeypatch):
+def test_the_snippets_run_and_their_values_have_the_shapes_in_the_comments(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    assert len(SNIPPETS) >= 5
-    names = {}
-    for snippet in SNIPPETS:
-        exec(compile(snippet, "README.md", "exec"), names)
-    shapes = re.findall(r"^(\w+) = .*# \((\d[\d, ]*)\)", "\n".join(SNIPPETS), re.MULTILINE)
-    assert len(shapes) >= 3
-    for name, shape in shapes:
-        assert names[name].dim() == len(shape.split(",")), f"{name} is said to have shape ({shape})"
-
-
-def test_the_shapes_in_the_comments_are_those_of_the_values(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    names = {}
-    for snippet in SNIPPETS:
-        for line in snippet.splitlines():
-            exec(line, names)
-            said = re.search(r"^(\w+) = .*# \(([\d, ]+)\)", line)
-            if said:
-                assert tuple(names[said[1]].shape) == tuple(int(n) for n in said[2].split(",")), line
+    assert len(python_snippets(README)) >= 5
+    _, said = run_snippets(README, "README.md")
+    assert len(said) >= 3
 
 
 def test_the_files_that_are_named_exist():
-    for path in re.findall(r"\b((?:scripts|docs|model_cards|hf_autoencoders|tests)/[\w./-]+\.\w+)", README):
+    for path in named_files(README):
         assert (ROOT / path).exists(), f"README names {path}"
 
 
 def test_the_flags_that_are_named_exist():
     from hf_autoencoders.training.arguments import parse_arguments
 
-    for command in "\n".join(COMMANDS).splitlines():
-        words = command.split("#")[0].split()
+    for words in commands(README):
         if "scripts/train.py" not in words or "--help" in words:
             continue
         arguments = words[words.index("scripts/train.py") + 1 :]
