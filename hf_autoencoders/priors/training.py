@@ -12,7 +12,7 @@ import difflib
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
-from transformers.modeling_outputs import MaskedLMOutput
+from transformers.modeling_outputs import CausalLMOutput
 
 from ..evaluation.metrics import bits_per_dim, evaluate
+from ..models.modeling_image_token_lm import ImageTokenLM
 from ..training.arguments import (
     Arguments,
     HubArguments,
@@ -36,13 +37,15 @@ from ..training.arguments import (
     RunArguments,
     ScheduleArguments,
     TrainingArguments,
+    check_arguments,
+    drop_overridden,
     knob,
     read_recipe,
     recipe_flags,
 )
 from ..training.batches import BatchPlan, evaluation_batches, training_batches
 from ..training.checkpoints import Checkpoints, versions, write_atomically
-from ..training.data import load_images
+from ..training.data import ImageSplits, load_images
 from ..training.ema import AveragedWeights
 from ..training.engine import Run
 from ..training.folder import CHECKPOINTS, LOG, METRICS, check_folder, claim_folder
@@ -52,13 +55,15 @@ from ..training.results import weights_to_judge
 from ..training.schedules import Schedules
 from ..training.setup import build_optimizer, learning_rate, on_device, resume
 from .autoregressive import ARCHITECTURES, build_prior, generate_images
-from .masked import bound_counts, hide, is_masked, mean_of_means, training_counts
+from .cards import image_token_lm_card, prior_card
+from .likelihood import sequence_nats
+from .masked import hide, is_masked, training_counts
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset, public_name
 from .token_encoding import encode_in_memory
 
 
-SAMPLES = "samples.png"
+SAMPLES, CARD, IMAGE_TOKEN_LM = "samples.png", "README.md", "image_token_lm"
 SAMPLED = 80  # pictures in it
 
 
@@ -76,6 +81,9 @@ class PriorArguments:
     architecture: Literal[tuple(ARCHITECTURES)] = knob(
         "llama", "stock llama or gpt2, the paper's pixelcnn, or a masked BERT"
     )
+    image_token_lm: bool = knob(
+        True, "llama, gpt2: save prior and image model in one, too, and publish it as <repository>-image-token-lm"
+    )
     hidden_size: int = knob(128, "width")
     num_layers: int = knob(3, "layers")
     num_heads: int = knob(4, "heads of attention; divides the width")
@@ -87,14 +95,14 @@ class PriorArguments:
 
 
 @dataclass
-class TokenArguments:
-    """Where the tokens come from: pictures that are encoded at the start, or a data set of tokens."""
+class PictureArguments:
+    """Pictures that an image model encodes at the start."""
 
     _argument_group_name = "data"
-    streaming = False  # no knob: tokens fit in memory
+    streaming = False  # no knob: what is encoded fits in memory
+    cache_limit_gib, random_crop, dataloader_num_workers = 8.0, 0, 0  # no knobs either: each picture is read once
 
-    dataset_name: str | None = knob(None, "pictures: 'digits', a Hub id, or a folder (default: digits, without tokens)")
-    token_dataset: str | None = knob(None, "folder or Hub id that encode_dataset.py wrote, in place of pictures")
+    dataset_name: str | None = knob(None, "pictures: 'digits', a Hub id, or a folder (default: digits)")
     dataset_config: str | None = knob(None, "configuration of a Hub data set that has several")
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
     label_column: str | None = knob(None, "column of the labels (default: found by its type)")
@@ -105,8 +113,16 @@ class TokenArguments:
     binarize: Literal["none", "fixed"] = knob("none", "fixed: draw each pixel from its grey level, once")
 
 
+@dataclass
+class TokenArguments(PictureArguments):
+    """Where the tokens come from: pictures that are encoded at the start, or a data set of tokens."""
+
+    token_dataset: str | None = knob(None, "folder or Hub id that encode_dataset.py wrote, in place of pictures")
+
+
 GROUPS = (PriorArguments, RunArguments, TokenArguments, TrainingArguments, LoggingArguments, HubArguments)
 OF_PICTURES = {"dataset_name", "dataset_config", "image_column", "label_column", "binarize"}
+LANGUAGE_MODELS = ("llama", "gpt2")
 NEVER_READ = {"init_output_bias", "hub_strategy"}  # of the shared groups
 
 
@@ -116,14 +132,24 @@ def parse_prior_arguments(argv: list[str] | None = None) -> Arguments:
     Raises:
         ValueError: an unknown name (with the nearest known one), a value of the wrong type, or a knob without effect.
     """
+    given, recipe = read_knobs(argv, GROUPS, "prior", "train_prior.py", "Train a prior over image tokens.")
+    arguments = as_arguments(given, recipe, GROUPS, "prior")
+    check(arguments)
+    return arguments
+
+
+def read_knobs(
+    argv: list[str] | None, groups: tuple[type, ...], kind: str, script: str, description: str
+) -> tuple[dict[str, Any], str | None]:
+    """(the knobs that the user set by flag or recipe, the recipe's path). `kind`: the `model_type` of its recipes."""
     argv = list(sys.argv[1:] if argv is None else argv)
     first = Parser(add_help=False)
     first.add_argument("--recipe")
     path = first.parse_known_args(argv)[0].recipe
-    recipe = read_recipe(path) if path else {}
-    if recipe.pop("model_type", "prior") != "prior":
-        raise ValueError(f"{path} is a recipe for train.py, not for a prior.")
-    parser = Parser(GROUPS, prog="train_prior.py", description="Train a prior over image tokens.")
+    argv, recipe = drop_overridden(argv, read_recipe(path) if path else {})
+    if (found := recipe.pop("model_type", kind)) != kind:
+        raise ValueError(f"{path} is a recipe of a {found}, not for {script}.")
+    parser = Parser(groups, prog=script, description=description)
     parser.add_argument("--recipe", help="flat YAML file of knobs; flags override it")
     known = {action.dest for action in parser._actions} - {"help"} - NEVER_READ
     for name in recipe:
@@ -138,9 +164,7 @@ def parse_prior_arguments(argv: list[str] | None = None) -> Arguments:
     if rest or NEVER_READ & set(given):
         name = rest[0].split("=")[0].lstrip("-") if rest else min(NEVER_READ & set(given))
         raise ValueError(unknown(f"argument '--{name}'", name, known))
-    arguments = as_arguments(given, path)
-    check(arguments)
-    return arguments
+    return given, path
 
 
 def unknown(what: str, name: str, known: set[str]) -> str:
@@ -148,14 +172,14 @@ def unknown(what: str, name: str, known: set[str]) -> str:
     return f"Unknown {what}; the nearest known name is {nearest[0]!r}."
 
 
-def as_arguments(given: dict[str, Any], recipe: str | None) -> Arguments:
+def as_arguments(given: dict[str, Any], recipe: str | None, groups: tuple[type, ...], kind: str) -> Arguments:
     """As the loop reads them; the prior's own knobs are what the model is for train.py: they stay when it resumes."""
-    names = {cls: {field.name for field in dataclasses.fields(cls)} for cls in GROUPS}
+    names = {cls: {field.name for field in dataclasses.fields(cls)} for cls in groups}
     prior, run, data, training, logging, hub = (
-        cls(**{name: value for name, value in given.items() if name in names[cls]}) for cls in GROUPS
+        cls(**{name: value for name, value in given.items() if name in names[cls]}) for cls in groups
     )
     return Arguments(
-        "prior", recipe, run, data, training, logging, hub, ScheduleArguments(),
+        kind, recipe, run, data, training, logging, hub, ScheduleArguments(),
         model=dataclasses.asdict(prior), given=frozenset(given),
     )  # fmt: skip
 
@@ -166,17 +190,27 @@ def check(arguments: Arguments) -> None:
         raise ValueError("--image_tokenizer is needed: the model whose tokens the prior learns.")
     if data.token_dataset is not None and OF_PICTURES & given:
         raise ValueError(f"--{min(OF_PICTURES & given)} has no effect with --token_dataset; leave it out.")
-    if prior["unconditional"] and prior["class_dropout"] and "class_dropout" in given:
-        raise ValueError("--class_dropout has no effect with --unconditional; leave it out.")
+    if min(prior[name] for name in ("hidden_size", "num_layers", "num_heads")) < 1:
+        raise ValueError("--hidden_size, --num_layers and --num_heads must be at least 1.")
+    if prior["architecture"] not in LANGUAGE_MODELS and "image_token_lm" in given and prior["image_token_lm"]:
+        raise ValueError(
+            f"--image_token_lm holds a causal language model ({', '.join(LANGUAGE_MODELS)}), no {prior['architecture']}."
+        )
     if prior["architecture"] == "pixelcnn" and "num_heads" in given:
         raise ValueError("--num_heads has no effect with --architecture pixelcnn; leave it out.")
-    if not 0 <= prior["class_dropout"] < 1 or not 0 <= prior["dropout"] < 1:
-        raise ValueError(f"Dropouts lie in [0, 1), got {prior['class_dropout']} and {prior['dropout']}.")
-    for name in ("train_batch_size", "eval_batch_size", "gradient_accumulation_steps"):
-        if getattr(arguments.training, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(arguments.training, name)}.")
+    check_shared(arguments)
     if data.token_dataset is None and data.dataset_name is None:
         data.dataset_name = "digits"
+
+
+def check_shared(arguments: Arguments) -> None:
+    """What holds for every model that learns an image model's codes or latents."""
+    model, given = arguments.model, arguments.given
+    if model["unconditional"] and model["class_dropout"] and "class_dropout" in given:
+        raise ValueError("--class_dropout has no effect with --unconditional; leave it out.")
+    if not 0 <= model["class_dropout"] < 1 or not 0 <= model["dropout"] < 1:
+        raise ValueError(f"Dropouts lie in [0, 1), got {model['class_dropout']} and {model['dropout']}.")
+    check_arguments(arguments)
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
@@ -221,13 +255,18 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         return TokenSplits(data.token_dataset, read(split=data.train_split), read(split=data.eval_split or "test"))
-    names = [field.name for field in dataclasses.fields(data) if field.name not in ("dataset_name", "token_dataset")]
-    knobs = {name: getattr(data, name) for name in names}
-    images = load_images(data.dataset_name, to_uint8=processor.to_uint8, seed=arguments.run.seed, **knobs)
+    images = read_pictures(arguments, processor)
     image_model.to(device)
     say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
     train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
     return TokenSplits(images.name, train, held_out, images.eval)
+
+
+def read_pictures(arguments: Arguments, processor) -> ImageSplits:
+    """The pictures, at the size and scale that the image model's own processor gives them."""
+    data = arguments.data
+    knobs = {field.name: getattr(data, field.name) for field in dataclasses.fields(PictureArguments)}
+    return load_images(knobs.pop("dataset_name"), to_uint8=processor.to_uint8, seed=arguments.run.seed, **knobs)
 
 
 # -- the model in training ---------------------------------------------------------------------------------------------
@@ -241,24 +280,17 @@ class PriorInTraining(nn.Module):
         self.prior, self.sequencer = prior, sequencer
 
     def forward(self, input_ids: Tensor, labels: Tensor):
-        if self.training and self.sequencer.class_dropout:
-            dropped = torch.rand(len(input_ids), device=input_ids.device) < self.sequencer.class_dropout
+        ids = self.sequencer.ids
+        if not self.training:
+            return CausalLMOutput(loss=sequence_nats(self.prior, self.sequencer, input_ids).mean() / ids.num_tokens)
+        if ids.class_dropout:
+            dropped = torch.rand(len(input_ids), device=input_ids.device) < ids.class_dropout
             input_ids = without_class(input_ids, self.sequencer, dropped)
-        if is_masked(self.prior):
-            return self.forward_masked(input_ids)
+        if is_masked(self.prior):  # MaskGIT's loss
+            counts = training_counts(len(input_ids), ids.num_tokens).to(input_ids.device)
+            input_ids, labels = hide(input_ids, counts, ids.mask)
+            return self.prior(input_ids=input_ids, labels=labels)
         return self.prior(input_ids=input_ids, labels=labels, use_cache=False)
-
-    def forward_masked(self, input_ids: Tensor) -> MaskedLMOutput:
-        """In training MaskGIT's loss; in eval one draw of a bound of the nats per code, the same draw each time."""
-        ids, batch = self.sequencer.ids, len(input_ids)
-        if self.training:
-            counts = training_counts(batch, ids.num_tokens).to(input_ids.device)
-            hidden, targets = hide(input_ids, counts, ids.mask)
-            return self.prior(input_ids=hidden, labels=targets)
-        generator = torch.Generator().manual_seed(0)
-        counts = bound_counts(batch, ids.num_tokens, generator).to(input_ids.device)
-        hidden, targets = hide(input_ids, counts, ids.mask, generator)
-        return MaskedLMOutput(loss=mean_of_means(self.prior, hidden, targets))
 
     def defer_state_updates(self, defer: bool = True) -> None:
         """A prior has no codebook."""
@@ -296,13 +328,11 @@ def build_prior_run(arguments: Arguments, say: Callable[[str], None] = print) ->
         ValueError: whatever in the knobs, the folder, the data or the checkpoint does not fit.
     """
     knobs = arguments.model
-    folder = Path(arguments.run.output_dir or Path("runs") / f"prior-{Path(knobs['image_tokenizer']).name}")
-    arguments.run.output_dir = str(folder)
-    accelerator = start_accelerator(arguments)
-    say = say if accelerator.is_main_process else lambda text: None
-    say(describe_launch(accelerator, set_threads(accelerator, arguments.run.num_threads)))
+    accelerator, folder, say = start(arguments, f"prior-{Path(knobs['image_tokenizer']).name}", say)
     with accelerator.main_process_first():
         image_model, processor = load_image_model(knobs["image_tokenizer"], knobs["image_tokenizer_revision"])
+    if not hasattr(image_model, "get_image_tokens"):
+        raise ValueError(f"{knobs['image_tokenizer']} is a {image_model.config.model_type}, which has no image tokens.")
     check_folder(accelerator, folder, arguments)
     tokens = read_tokens(arguments, image_model, processor, accelerator.device, say)
     sequencer = build_sequencer(arguments, image_model, tokens.train)
@@ -311,26 +341,42 @@ def build_prior_run(arguments: Arguments, say: Callable[[str], None] = print) ->
     prior = build_prior(sequencer, **sizes)
     if arguments.training.gradient_checkpointing:
         prior.gradient_checkpointing_enable()
-    run = assemble(arguments, accelerator, PriorInTraining(prior, sequencer), tokens, folder)
+    sequences = Sequences(tokens.train, sequencer, arguments.data.max_train_samples)
+    run = assemble(PriorRun, arguments, accelerator, PriorInTraining(prior, sequencer), sequences, folder)
+    run.images = tokens
     run.sequencer, run.image_model, run.processor = sequencer, image_model.to(accelerator.device), processor
     run.evaluate, run.picture = partial(evaluate_prior, run), partial(sheet_of_samples, run)
     say(describe(run, tokens))
-    set_seed(arguments.run.seed + accelerator.process_index)  # other classes dropped on every process
-    resume(run, say, model_knobs=knobs)
-    claim_folder(accelerator, folder, arguments)
-    accelerator.init_trackers("logs", config={name: str(value) for name, value in arguments.as_dict().items()})
+    begin_or_resume(run, folder, knobs, say)
     return run
 
 
+def start(arguments: Arguments, default_name: str, say: Callable[[str], None]):
+    """(accelerator, the run's folder, `say` of the main process)"""
+    folder = Path(arguments.run.output_dir or Path("runs") / default_name)
+    arguments.run.output_dir = str(folder)
+    accelerator = start_accelerator(arguments)
+    say = say if accelerator.is_main_process else lambda text: None
+    say(describe_launch(accelerator, set_threads(accelerator, arguments.run.num_threads)))
+    return accelerator, folder, say
+
+
+def begin_or_resume(run: Run, folder: Path, model_knobs: Collection[str], say: Callable[[str], None]) -> None:
+    """The last steps before training. `model_knobs`: those that a resumed run must keep."""
+    arguments, accelerator = run.arguments, run.accelerator
+    set_seed(arguments.run.seed + accelerator.process_index)  # other draws on every process
+    resume(run, say, model_knobs=model_knobs)
+    claim_folder(accelerator, folder, arguments)
+    accelerator.init_trackers("logs", config={name: str(value) for name, value in arguments.as_dict().items()})
+
+
 def load_image_model(name: str, revision: str = "main"):
-    """A model with image tokens, in eval mode, and its image processor."""
+    """An image model in eval mode, and its image processor."""
     try:
         model = AutoModel.from_pretrained(name, revision=revision).eval().requires_grad_(False)
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
     except OSError as error:
         raise ValueError(f"The image model {name} cannot be loaded: {error}") from error
-    if not hasattr(model, "get_image_tokens"):
-        raise ValueError(f"{name} is a {model.config.model_type}, which has no image tokens.")
     return model, processor
 
 
@@ -346,25 +392,23 @@ def build_sequencer(arguments: Arguments, image_model, tokens: TokenDataset) -> 
 
 
 def assemble(
-    arguments: Arguments, accelerator: Accelerator, core: PriorInTraining, tokens: TokenSplits, folder: Path
-) -> PriorRun:
-    training, data = arguments.training, arguments.data
-    sequences = Sequences(tokens.train, core.sequencer, data.max_train_samples)
+    kind: type[Run], arguments: Arguments, accelerator: Accelerator, core: nn.Module, dataset: Dataset, folder: Path
+) -> Run:
+    """A run of `kind` that trains `core` on `dataset`, which gives whole batches of what its forward takes."""
+    training = arguments.training
     plan = BatchPlan(
-        len(sequences), training.train_batch_size, training.gradient_accumulation_steps, accelerator.num_processes,
+        len(dataset), training.train_batch_size, training.gradient_accumulation_steps, accelerator.num_processes,
         accelerator.process_index, arguments.run.seed,
     )  # fmt: skip
     total = training.max_train_steps or max(1, round(training.num_train_epochs * plan.steps_per_epoch))
     model, optimizer = accelerator.prepare(core, build_optimizer(core, training))
-    return PriorRun(
+    return kind(
         arguments=arguments,
         accelerator=accelerator,
         model=model,
         core=accelerator.unwrap_model(model),
         optimizer=optimizer,
-        batches=lambda step: on_device(
-            training_batches(sequences, plan, step, collate_fn=as_it_is), accelerator.device
-        ),
+        batches=lambda step: on_device(training_batches(dataset, plan, step, collate_fn=as_it_is), accelerator.device),
         schedules=Schedules({}),
         learning_rate=learning_rate(training, total),
         checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
@@ -373,7 +417,7 @@ def assemble(
         total_steps=total,
         steps_per_epoch=plan.steps_per_epoch,
         averages=AveragedWeights(model, training.ema_weights) if training.ema_weights is not None else None,
-        images=tokens,
+        images=None,
     )
 
 
@@ -487,7 +531,8 @@ def picture_grid(pictures: Tensor, columns: int, least_side: int = 56) -> Image.
 
 
 def save_prior(run: PriorRun) -> dict[str, Any]:
-    """The prior with its sequencer, metrics.json, samples.png and a card, in the output folder. A collective call."""
+    """The prior with its sequencer, metrics.json, samples.png and a card, in the output folder; below it, of a language
+    model, prior and image model in one (`IMAGE_TOKEN_LM`). A collective call."""
     folder = Path(run.arguments.run.output_dir)
     record = {"metrics": evaluate_prior(run), **record_of(run)}
     sheet = sheet_of_samples(run)
@@ -497,9 +542,34 @@ def save_prior(run: PriorRun) -> dict[str, Any]:
             run.sequencer.save_pretrained(folder)
             sheet.save(folder / SAMPLES)
             write_atomically(folder / METRICS, json.dumps(record, indent=1) + "\n")
-            write_atomically(folder / "README.md", card(run, record))
+            write_atomically(folder / CARD, prior_card(record, run.sequencer, names_of_repositories(run)[0]))
+            if has_image_token_lm(run):
+                save_image_token_lm(run, model.prior, folder / IMAGE_TOKEN_LM)
+                sheet.save(folder / IMAGE_TOKEN_LM / SAMPLES)
+                text = image_token_lm_card(record, run.sequencer, names_of_repositories(run)[1])
+                write_atomically(folder / IMAGE_TOKEN_LM / CARD, text)
     run.accelerator.wait_for_everyone()
     return record
+
+
+def has_image_token_lm(run: PriorRun) -> bool:
+    """Whether the run also leaves prior and image model in one."""
+    knobs = run.arguments.model
+    return knobs["image_token_lm"] and knobs["architecture"] in LANGUAGE_MODELS
+
+
+def names_of_repositories(run: PriorRun) -> tuple[str, str]:
+    """Of the prior, and of prior and image model in one."""
+    name = run.arguments.hub.hub_model_id or Path(run.arguments.run.output_dir).resolve().name
+    return name, f"{name}-image-token-lm"
+
+
+def save_image_token_lm(run: PriorRun, prior: PreTrainedModel, folder: Path) -> None:
+    """`AutoModel.from_pretrained(folder).generate_images(labels=[3, 7])`, with its image processor."""
+    sequencer = run.sequencer
+    model = ImageTokenLM.from_parts(run.image_model, prior, sequencer.num_classes, sequencer.class_dropout)
+    model.save_pretrained(folder)
+    run.processor.save_pretrained(folder)
 
 
 def record_of(run: PriorRun) -> dict[str, Any]:
@@ -520,40 +590,3 @@ def record_of(run: PriorRun) -> dict[str, Any]:
         "processes": run.accelerator.num_processes,
         "versions": versions(),
     }
-
-
-def card(run: PriorRun, record: dict[str, Any]) -> str:
-    """README.md of the prior, from measured numbers."""
-    rows = [f"| {name} | {value:.4g} |" for name, value in record["metrics"].items()]
-    sequencer = run.sequencer
-    asked = "labels=[3, 7]" if sequencer.num_classes else "num_images=2"
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "tags: [image-tokens, hf_autoencoders, image-generation]",
-            "---",
-            f"# A prior over the image tokens of {sequencer.image_tokenizer}",
-            "",
-            f"A {record['architecture']} model ({record['parameters'] / 1e6:.2f} M parameters) of "
-            f"{sequencer.codebook_size} codes on a {'x'.join(map(str, sequencer.grid_size))} grid, "
-            f"{sequencer.num_classes} classes; trained {record['steps']} steps on {record['dataset']['name']}.",
-            "",
-            "![samples](samples.png)",
-            "",
-            "| held out | value |",
-            "|---|---|",
-            *rows,
-            "",
-            "```python",
-            "from transformers import AutoModel",
-            "",
-            "from hf_autoencoders.priors.autoregressive import generate_images, load_prior",
-            "",
-            'prior = load_prior("this/repository")',
-            f'image_model = AutoModel.from_pretrained("{sequencer.image_tokenizer}")',
-            f"pictures = generate_images(prior, image_model, {asked})",
-            "```",
-            "",
-        ]
-    )
