@@ -20,7 +20,9 @@ from hf_autoencoders.training.arguments import (
 
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-RECIPES = sorted(path for path in (SCRIPTS / "recipes").glob("*.yaml") if not path.stem.startswith("prior-"))
+RECIPES = sorted(
+    path for path in (SCRIPTS / "recipes").glob("*.yaml") if not path.stem.startswith(("prior-", "latent-diffusion-"))
+)
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def filled(exported: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """The weights in, every name and shape checked; the dtype is that of the model."""
     dtype = weights["encoder.conv_in.weight"].dtype
     exported.load_state_dict({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in weights.items()})
-    return exported.to(dtype).eval()
+    return (exported if exported.dtype == dtype else exported.to(dtype)).eval()  # diffusers warns at any `to(dtype)`
 
 
 # -- and back ----------------------------------------------------------------------------------------------------------

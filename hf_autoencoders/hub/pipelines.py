@@ -1,0 +1,157 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Whole pipelines of diffusers around our image models: folders that open where this package is not installed.
+
+    latent_diffusion_pipeline(image_model, unet, scheduler)                    LDMPipeline: pictures without a class
+    latent_diffusion_pipeline(image_model, unet, scheduler, class_names)       DiTPipeline: pictures of classes
+    amused_pipeline(image_model, transformer, text_encoder, tokenizer)         AmusedPipeline: tokens, from words
+
+    pipeline.save_pretrained("folder"); diffusers.DiffusionPipeline.from_pretrained("folder")
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AmusedPipeline,
+    AmusedScheduler,
+    DDIMScheduler,
+    DiTPipeline,
+    LDMPipeline,
+    UNet2DModel,
+    UVit2DModel,
+    VQModel,
+)
+from torch import nn
+
+from hf_autoencoders.priors.diffusion_training import DiffusionRun
+from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
+from hf_autoencoders.priors.training import SAMPLES
+from hf_autoencoders.training.results import weights_to_judge
+
+from .diffusers_export import to_diffusers
+
+
+PIPELINE = "pipeline"  # its folder, inside that of a run
+
+
+def latent_diffusion_pipeline(
+    image_model: nn.Module, unet: UNet2DModel, scheduler: DDIMScheduler, class_names: Sequence[str] = ()
+) -> LDMPipeline | DiTPipeline:
+    """The pipeline that fits the UNet: DiTPipeline if it knows classes, else LDMPipeline.
+
+    DiTPipeline asks of its `transformer` what UNet2DModel answers: `transformer(latents, timestep=, class_labels=)`.
+    With a null class it guides by 4 unless `guidance_scale` says otherwise; without one it must say 1.
+
+    Args:
+        image_model: what `to_diffusers` takes; its `scaling_factor` is the one that the UNet was trained with.
+        class_names: of the UNet's classes, by number; the pipeline's `get_label_ids` reads them.
+
+    Raises:
+        ValueError: an image model that diffusers cannot hold, by name; names for other classes than the UNet's.
+    """
+    classes, exported = classes_of(unet), to_diffusers(image_model)
+    if classes != len(class_names):
+        raise ValueError(f"The UNet knows {classes} classes, got {len(class_names)} names.")
+    if not classes:
+        return LDMPipeline(vqvae=exported, unet=unet, scheduler=scheduler)
+    names = dict(enumerate(class_names))
+    pipeline = DiTPipeline(transformer=unet, vae=exported, scheduler=scheduler, id2label=names)
+    pipeline.register_to_config(id2label=names)  # else it is not saved
+    return pipeline
+
+
+def save_pipeline(run: DiffusionRun, record: dict) -> Path:
+    """Writes the pipeline of a run with its card and samples into `pipeline/` of the output folder. Collective."""
+    folder = Path(run.arguments.run.output_dir)
+    if run.accelerator.is_main_process:
+        shutil.rmtree(folder / PIPELINE, ignore_errors=True)
+        with weights_to_judge(run) as model:
+            names = run.class_names
+            pipeline = latent_diffusion_pipeline(run.image_model, model.unet, model.scheduler, names)
+            pipeline.save_pretrained(folder / PIPELINE)
+            text = card(pipeline, record)
+        (folder / PIPELINE / "README.md").write_text(text, encoding="utf-8")
+        shutil.copy(folder / SAMPLES, folder / PIPELINE / SAMPLES)
+    run.accelerator.wait_for_everyone()
+    return folder / PIPELINE
+
+
+def card(pipeline: LDMPipeline | DiTPipeline, record: dict) -> str:
+    """README.md of a pipeline, from measured numbers."""
+    if isinstance(pipeline, LDMPipeline):
+        call = "pipeline(batch_size=4).images"
+    else:
+        guidance = 2.0 if knows_null_class(pipeline.transformer) else 1.0
+        call = f"pipeline(class_labels=[0, 1], guidance_scale={guidance}).images"
+    rows = [f"| {name} | {value:.4g} |" for name, value in record["metrics"].items()]
+    return "\n".join(
+        [
+            "---",
+            "library_name: diffusers",
+            "tags: [latent-diffusion, hf_autoencoders, image-generation]",
+            "---",
+            f"# Latent diffusion on {record['image_model']}",
+            "",
+            f"A UNet2DModel of {record['parameters'] / 1e6:.2f} M parameters on the latents of {record['image_model']} "
+            f"(times {record['scaling_factor']:.4g}), trained {record['steps']} steps on {record['dataset']['name']}.",
+            "",
+            "![samples](samples.png)",
+            "",
+            "| held out | value |",
+            "|---|---|",
+            *rows,
+            "",
+            "```python",
+            "from diffusers import DiffusionPipeline",
+            "",
+            'pipeline = DiffusionPipeline.from_pretrained("this/repository")',
+            f"pictures = {call}",
+            "```",
+            "",
+        ]
+    )
+
+
+# -- Amused ------------------------------------------------------------------------------------------------------------
+
+
+def amused_pipeline(image_model: nn.Module, transformer: UVit2DModel, text_encoder, tokenizer) -> AmusedPipeline:
+    """The pipeline that draws all codes in a few passes, led by words. Patil et al. 2024.
+
+    diffusers deprecated its class (last supported in 0.33.1); it runs in 0.42.
+
+    Args:
+        image_model: a VQ-VAE or dVAE that `to_diffusers` takes.
+        transformer, text_encoder, tokenizer: of `priors.amused.build_amused`, trained.
+
+    Raises:
+        ValueError: another codebook than the transformer's, or what diffusers cannot hold, by name.
+    """
+    vqmodel = in_unit_range(to_diffusers(image_model, lookup_from_codebook=True))
+    config = vqmodel.config
+    if config.num_vq_embeddings != transformer.config.codebook_size:
+        raise ValueError(
+            f"The transformer draws {transformer.config.codebook_size} codes, the image model has "
+            f"{config.num_vq_embeddings}."
+        )
+    if config.latent_channels != config.vq_embed_dim:
+        raise ValueError(
+            f"AmusedPipeline takes `latent_channels` for the width of a code; this model has {config.latent_channels} "
+            f"and {config.vq_embed_dim}: leave `latent_channels` out of its config."
+        )
+    scheduler = AmusedScheduler(mask_token_id=transformer.config.vocab_size - 1)
+    return AmusedPipeline(vqmodel, tokenizer, text_encoder, transformer, scheduler)
+
+
+@torch.no_grad()
+def in_unit_range(vqmodel: VQModel) -> VQModel:
+    """The same model with a decoder that speaks on the [0, 1] scale, as AmusedPipeline expects.
+
+    (x + 1) / 2 is done by the last layer, which is linear. The encoder still hears [-1, 1].
+    """
+    last = vqmodel.decoder.conv_out
+    last.weight.mul_(0.5)
+    last.bias.mul_(0.5).add_(0.5)
+    return vqmodel
