@@ -3,7 +3,7 @@
 
     accelerate launch scripts/train_prior.py --recipe scripts/recipes/prior-digits.yaml --image_tokenizer runs/vqvae
 
-Any knob of the recipe is a flag, too, and overrides it. All knobs: python scripts/train_prior.py --help
+Any knob of the recipe is a flag, too, and overrides it (--knob null takes it out); all of them: --help
 """
 
 import os
@@ -18,7 +18,17 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
-from hf_autoencoders.priors.training import PriorRun, build_prior_run, parse_prior_arguments, save_prior
+from hf_autoencoders.priors.training import (
+    CARD,
+    IMAGE_TOKEN_LM,
+    SAMPLES,
+    PriorRun,
+    build_prior_run,
+    has_image_token_lm,
+    names_of_repositories,
+    parse_prior_arguments,
+    save_prior,
+)
 from hf_autoencoders.training.engine import train
 from hf_autoencoders.training.logs import TrainingDiverged, on_screen
 
@@ -40,7 +50,10 @@ def carry_out(run: PriorRun) -> int:
         record = save_prior(run)
         if run.accelerator.is_main_process:
             print(f"held out: {on_screen(record['metrics'])}")
-            print(f"trained {run.step} steps in {run.seconds:.0f} s: {run.arguments.run.output_dir}")
+            folder = Path(run.arguments.run.output_dir)
+            print(f"trained {run.step} steps in {run.seconds:.0f} s: {folder}")
+            if has_image_token_lm(run):
+                print(f"prior and image model in one: {folder / IMAGE_TOKEN_LM}")
             publish(run)
     run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
     run.accelerator.end_training()
@@ -48,13 +61,19 @@ def carry_out(run: PriorRun) -> int:
 
 
 def publish(run: PriorRun) -> None:
-    """--push_to_hub: the prior, its sequencer, card and samples in one commit."""
-    hub, folder = run.arguments.hub, Path(run.arguments.run.output_dir)
-    if not hub.push_to_hub:
+    """--push_to_hub: the prior with sequencer, card and samples in one commit; prior and image model in one in another
+    repository, since a repository holds one model."""
+    if not run.arguments.hub.push_to_hub:
         return
+    folder, names = Path(run.arguments.run.output_dir), names_of_repositories(run)
+    upload(run, names[0], folder, ["*.json", "*.safetensors", CARD, SAMPLES, "arguments.yaml"])
+    if has_image_token_lm(run):
+        upload(run, names[1], folder / IMAGE_TOKEN_LM, ["*"])
+
+
+def upload(run: PriorRun, name: str, folder: Path, published: list[str]) -> None:
     api = HfApi()
-    repo_id = api.create_repo(hub.hub_model_id or folder.resolve().name, private=hub.hub_private, exist_ok=True).repo_id
-    published = ["*.json", "*.safetensors", "README.md", "samples.png", "arguments.yaml"]
+    repo_id = api.create_repo(name, private=run.arguments.hub.hub_private, exist_ok=True).repo_id
     api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=published, ignore_patterns=["*/*"])
     print(f"published {api.endpoint}/{repo_id}")
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, load_prior, sequencer_of
-from hf_autoencoders.priors.masked import bound_counts, hide, mean_of_means, scores_of, training_counts
+from hf_autoencoders.priors.likelihood import sequence_nats
+from hf_autoencoders.priors.masked import bound_counts, hide, scores_of, training_counts
 from hf_autoencoders.priors.sequences import IGNORED, ImageTokenSequencer
 
 
@@ -58,8 +59,8 @@ def test_the_bound_of_a_prior_that_knows_nothing_is_the_vocabulary():
     prior.cls.predictions.decoder.weight.zero_()
     prior.cls.predictions.bias.zero_()
     ids = sequencer(torch.randint(5, (10, 4, 4)))["input_ids"]
-    hidden, targets = hide(ids, torch.arange(10) + 1, sequencer.ids.mask)
-    assert mean_of_means(prior, hidden, targets).item() == pytest.approx(math.log(sequencer.vocab_size), rel=1e-5)
+    knows_nothing = torch.full((10,), 16 * math.log(sequencer.vocab_size))
+    torch.testing.assert_close(sequence_nats(prior, sequencer, ids), knows_nothing)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 8, 16])

@@ -12,12 +12,22 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForCausalLM
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
-from hf_autoencoders import AutoencoderImageProcessorPil, DVAEConfig, DVAEModel, VQVAEConfig, VQVAEModel
+from hf_autoencoders import (
+    AutoencoderImageProcessorPil,
+    DVAEConfig,
+    DVAEModel,
+    VAEConfig,
+    VAEModel,
+    VQVAEConfig,
+    VQVAEModel,
+)
+from hf_autoencoders.evaluation.likelihood import measure_likelihood
 from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
 from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
 from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, generate_images, sequencer_of
+from hf_autoencoders.priors.likelihood import code_nats
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
 from hf_autoencoders.priors.training import picture_grid
 from hf_autoencoders.training.data import load_images
@@ -141,12 +151,15 @@ def test_residual_codes_are_drawn_in_depth(vqvae):
         (lambda p, m: generate_images(p, m, [10]), r"Labels must lie in 0\.\.9, got 10\.\.10"),
         (lambda p, m: generate_images(p, m), "`num_images` must say how many"),
         (lambda p, m: generate_images(p, m, [1], guidance_scale=2.0), "`class_dropout` 0"),
-        (lambda p, m: generate_images(p, make_vqvae(image_size=16), [1]), "16 codes on a 2x2 grid .* has 16 on 4x4"),
+        (lambda p, m: generate_images(p, make_vqvae(image_size=16), [1]), "16 codes on a 2x2 .* has 16 codes on a 4x4"),
         (lambda p, m: build_prior(sequencer_of(p), "lstm"), "must be one of llama, gpt2, pixelcnn, masked, got 'lstm'"),
         (
             lambda p, m: build_prior(sequencer_of(p), hidden_size=10, num_heads=4),
             "multiple of `num_heads`, got 10 and 4",
         ),
+        (lambda p, m: generate_images(p, other_codes(), [1]), "codebook .* its codes mean other pictures"),
+        (lambda p, m: code_nats(p, other_codes(), [1]), "codebook .* its codes mean other pictures"),
+        (lambda p, m: code_nats(p, m), "give `labels`"),
         (lambda p, m: sequencer_of(m), "does not say which of its ids are image tokens"),
     ],
 )
@@ -154,6 +167,47 @@ def test_mistakes_are_named(vqvae, call, says):
     prior = build_prior(ImageTokenSequencer.for_model(vqvae, num_classes=10), hidden_size=16)
     with pytest.raises(ValueError, match=says):
         call(prior, vqvae)
+
+
+def other_codes():
+    """A model of the same sizes that learned other codes."""
+    model = make_vqvae()
+    with torch.no_grad():
+        model.quantize.embedding.weight[0] += 1
+    return model
+
+
+def test_a_model_with_another_decoder_or_in_half_precision_still_has_the_priors_codes(vqvae, tokenizer):
+    prior = build_prior(ImageTokenSequencer.for_model(vqvae), hidden_size=16)
+    tuned = make_vqvae()
+    with torch.no_grad():
+        next(tuned.decoder.parameters()).add_(1)
+    half = AutoModel.from_pretrained(tokenizer, dtype=torch.bfloat16)
+    for model in (tuned, half, make_vqvae().to(torch.bfloat16)):
+        assert generate_images(prior, model, num_images=2).shape == (2, 1, 8, 8)
+
+
+# -- likelihood --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["llama", "pixelcnn"])
+@torch.no_grad()
+def test_the_nats_of_codes_are_those_of_drawing_them_one_by_one(architecture, vqvae):
+    """The probability of each code, given those before it, multiplied by hand."""
+    torch.manual_seed(0)
+    sequencer = ImageTokenSequencer.for_model(vqvae, num_classes=10, class_dropout=0.1)
+    prior = build_prior(sequencer, architecture, hidden_size=16, num_layers=2)
+    tokens = torch.randint(16, (3, 2, 2))
+    nats = code_nats(prior, vqvae, labels=[4, 5, 6])
+    by_hand = torch.zeros(3)
+    for position in range(4):
+        known = tokens.flatten(1).clone()
+        known[:, position:] = 0  # what comes later must not matter
+        logits = prior(torch.cat([sequencer.prompt([4, 5, 6]), known], 1)).logits[:, position].log_softmax(-1)
+        by_hand -= logits.gather(1, tokens.flatten(1)[:, position : position + 1])[:, 0]
+    torch.testing.assert_close(torch.cat([nats(tokens[:2]), nats(tokens[2:])]), by_hand)
+    torch.testing.assert_close(nats(tokens), by_hand)  # the labels begin again
+    torch.testing.assert_close(code_nats(prior)(tokens).mean(), 4 * prior(**sequencer(tokens)).loss)  # without a class
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -185,6 +239,11 @@ def test_the_figures_are_those_of_the_saved_prior(trained, vqvae):
     nats = 4 * nats_per_code + vqvae(pixels).negative_log_likelihood.item()
     assert metrics["nats"] == pytest.approx(nats, rel=1e-5)
     assert metrics["bits_per_dim_continuous"] == pytest.approx(nats / (64 * math.log(2)) + 8, rel=1e-5)
+    report = measure_likelihood(
+        vqvae, lambda: pixels.split(100), "grey levels", code_nats=code_nats(prior, vqvae, images.labels)
+    )
+    assert report.prior == "learned codes" and report.rate == pytest.approx(4 * nats_per_code, rel=1e-5)
+    assert metrics["bits_per_dim_continuous"] == pytest.approx(report.bits_per_dim, rel=1e-5)
 
 
 def test_the_folder_holds_what_a_reader_needs(trained, tokenizer, vqvae):
@@ -194,6 +253,16 @@ def test_the_folder_holds_what_a_reader_needs(trained, tokenizer, vqvae):
     prior = AutoModelForCausalLM.from_pretrained(trained)
     assert generate_images(prior, vqvae, [3, 7], guidance_scale=1.5).shape == (2, 1, 8, 8)
     assert prior.config.image_token_sequencer["class_dropout"] == 0.1
+    record = json.loads((trained / "metrics.json").read_text())
+    for shown in (f"{record['metrics']['nats_per_code']:.5g} | nats", "| seed | 0 |", record["command"].split()[-1]):
+        assert shown in text
+
+
+def test_null_takes_a_knob_out_of_the_recipe():
+    flags = ["--recipe", str(ROOT / "scripts" / "recipes" / "prior-digits.yaml"), "--image_tokenizer", "x"]
+    assert train_prior.parse_prior_arguments(flags).training.max_grad_norm == 1.0
+    arguments = train_prior.parse_prior_arguments([*flags, "--max_grad_norm", "null", "--max_train_steps", "5"])
+    assert arguments.training.max_grad_norm == 0.0 and "num_train_epochs" not in arguments.given
 
 
 def test_a_resumed_run_is_the_same_run(tokenizer, tmp_path):
@@ -248,6 +317,10 @@ def test_two_processes_train_together(tokenizer, tmp_path):
         (("--class_dropout", 1.0), "Dropouts lie in [0, 1)"),
         (("--init_output_bias",), "Unknown argument '--init_output_bias'"),
         (("--token_dataset", "./nothing"), "nothing is no data set of image tokens"),
+        (("--architecture", "masked", "--image_token_lm", "true"), "holds a causal language model (llama, gpt2)"),
+        (("--num_layers", 0), "must be at least 1"),
+        (("--hub_model_id", "x"), "has no effect without --push_to_hub"),
+        (("--learning_rate", -1), "--learning_rate must be at least 0"),
     ],
 )
 def test_wrong_knobs_are_one_line(tokenizer, tmp_path, capsys, flags, says):
@@ -278,10 +351,35 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
         (["--labels", 11, "--prior", trained], "Labels must lie in 0..9"),
         (["--prior", tmp_path / "nothing"], "cannot be loaded"),
         (["--top_q", 1], "Unknown argument '--top_q'"),
+        (["--guidance_scale", 2, "--unconditional", "--prior", trained], "leads towards a class: give `labels`"),
     ):
         assert sample.main([*map(str, [*given, *wrong])]) == 2
         error = capsys.readouterr().err.strip()
         assert says in error and "\n" not in error
+
+
+def test_pictures_that_cannot_be_right_are_refused_in_one_line(trained, tokenizer, tmp_path, capsys):
+    torch.manual_seed(0)
+    for name, model in (
+        ("other-codes", other_codes()),
+        ("other-grid", make_vqvae(image_size=16)),
+        ("no-codes", VAEModel(VAEConfig(image_size=8, num_channels=1, block_out_channels=[8, 8], latent_channels=2))),
+    ):
+        model.save_pretrained(tmp_path / name)
+    blind = build_prior(ImageTokenSequencer.for_model(make_vqvae(), num_classes=10), hidden_size=16)
+    blind.save_pretrained(tmp_path / "blind")
+    for image_model, prior, flags, says in (
+        (tmp_path / "other-codes", trained, (), f"{tokenizer.name}, codebook"),
+        (tmp_path / "other-grid", trained, (), "16 codes on a 2x2 grid"),
+        (tmp_path / "no-codes", trained, (), "is a vae, which has no image tokens"),
+        (tokenizer, tmp_path / "blind", ("--guidance_scale", 2), "`class_dropout` 0 and knows none"),
+        (tokenizer, tokenizer, (), "is no prior over image tokens: it is a vqvae"),
+    ):
+        given = ["--image_tokenizer", image_model, "--prior", prior, "--output", tmp_path / "grid.png", *flags]
+        assert sample.main([*map(str, given), "--device", "cpu"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert says in error and "\n" not in error, error
+    assert not (tmp_path / "grid.png").exists()
 
 
 def test_a_grid_shows_each_picture_in_its_place():
@@ -296,12 +394,9 @@ def test_a_grid_shows_each_picture_in_its_place():
 
 
 @pytest.fixture(scope="module")
-def combined(trained, vqvae, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("combined")
+def combined(trained, vqvae):
     prior = AutoModelForCausalLM.from_pretrained(trained)
-    model = ImageTokenLM.from_parts(vqvae, prior, num_classes=10, class_dropout=0.1)
-    model.save_pretrained(folder)
-    return folder, prior, model
+    return trained / "image_token_lm", prior, ImageTokenLM.from_parts(vqvae, prior, num_classes=10, class_dropout=0.1)
 
 
 def test_one_repository_holds_both_models(combined, vqvae):
@@ -314,6 +409,8 @@ def test_one_repository_holds_both_models(combined, vqvae):
     tokens = vqvae.get_image_tokens(pictures)
     expected = prior.eval()(**sequencer_of(prior)(tokens, [3, 7])).loss
     torch.testing.assert_close(loaded.eval()(pictures, torch.tensor([3, 7])).loss, expected)
+    assert AutoImageProcessor.from_pretrained(folder).postprocess(pictures)[0].size == (8, 8)
+    assert "generate_images(labels=[3, 7], guidance_scale=1.5)" in (folder / "README.md").read_text()
 
 
 def test_it_loads_without_the_package(combined, tmp_path):

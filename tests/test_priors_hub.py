@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLISH = """
 import importlib.util, sys
 import torch
-from hf_autoencoders import AutoencoderImageProcessorPil, ImageTokenLM, VQVAEConfig, VQVAEModel
+from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
 
 def script(name):
     spec = importlib.util.spec_from_file_location(name, f"scripts/{name}.py")
@@ -53,7 +53,6 @@ else:
 prior = load_prior("org/prior-digits")
 assert prior.config.image_token_sequencer["image_tokenizer"] == "org/vqvae-digits"
 assert prior.config.image_token_sequencer["image_tokenizer_revision"] == tokens.record["revision"]
-ImageTokenLM.from_parts(vqvae, prior, num_classes=10, class_dropout=0.1).push_to_hub("org/vqvae-digits-lm")
 torch.set_num_threads(1)  # training took all cores, and sums in another order round differently
 pictures = generate_images(prior, vqvae, [3, 7], generator=torch.Generator().manual_seed(0))
 torch.save(pictures, "pictures.pt")
@@ -62,11 +61,13 @@ torch.save(pictures, "pictures.pt")
 LOAD = """
 import sys
 import torch
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
 
-model = AutoModel.from_pretrained("org/vqvae-digits-lm", trust_remote_code=True)
+model = AutoModel.from_pretrained("org/prior-digits-image-token-lm", trust_remote_code=True)
 pictures = model.generate_images(labels=[3, 7], generator=torch.Generator().manual_seed(0))
 torch.testing.assert_close(pictures, torch.load("pictures.pt"))
+processor = AutoImageProcessor.from_pretrained("org/prior-digits-image-token-lm", trust_remote_code=True)
+assert processor.postprocess(pictures)[0].size == (8, 8)
 assert not any(name.startswith("hf_autoencoders") for name in sys.modules)
 """
 

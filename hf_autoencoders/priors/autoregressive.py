@@ -15,6 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -121,8 +123,11 @@ def build_prior(
 def load_prior(name: str, **kwargs) -> PreTrainedModel:
     """A saved prior of any kind, in eval mode."""
     config = AutoConfig.from_pretrained(name, **kwargs)
-    auto_class = AutoModelForMaskedLM if config.model_type == "bert" else AutoModelForCausalLM
-    return auto_class.from_pretrained(name, **kwargs).eval()
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        return AutoModelForMaskedLM.from_pretrained(name, **kwargs).eval()
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM.from_pretrained(name, **kwargs).eval()
+    raise ValueError(f"{name} is no prior over image tokens: it is a {config.model_type}.")
 
 
 def sequencer_of(prior: PreTrainedModel) -> ImageTokenSequencer:
@@ -137,14 +142,27 @@ def sequencer_of(prior: PreTrainedModel) -> ImageTokenSequencer:
 
 
 def check_fits(sequencer: ImageTokenSequencer, image_model) -> None:
-    """Raises ValueError, naming both, unless the prior's tokens are of a codebook and grid like the model's."""
+    """Raises ValueError, naming both, unless the prior's tokens are of the model's codebook and grid."""
+    if not hasattr(image_model, "decode_image_tokens"):
+        raise ValueError(f"The image model is a {image_model.config.model_type}, which has no image tokens.")
     own = ImageTokenSequencer.for_model(image_model)
-    if (own.codebook_size, own.grid_size) != (sequencer.codebook_size, sequencer.grid_size):
+    both = (sequencer.image_tokenizer_codebook, own.image_tokenizer_codebook)
+    same_codebook = None in both or both[0] == both[1]
+    if (own.codebook_size, own.grid_size) != (sequencer.codebook_size, sequencer.grid_size) or not same_codebook:
         raise ValueError(
-            f"This prior is of {sequencer.codebook_size} codes on a {'x'.join(map(str, sequencer.grid_size))} grid "
-            f"({sequencer.image_tokenizer or 'a model without a name'}), the image model has {own.codebook_size} on "
-            f"{'x'.join(map(str, own.grid_size))} ({own.image_tokenizer or 'without a name'})."
+            f"This prior is of {describe_tokens(sequencer)}, the image model has {describe_tokens(own)}: "
+            "its codes mean other pictures."
         )
+
+
+def describe_tokens(sequencer: ImageTokenSequencer) -> str:
+    """
+    >>> describe_tokens(ImageTokenSequencer(codebook_size=128, grid_size=(7, 7), image_tokenizer="org/vqvae-mnist"))
+    '128 codes on a 7x7 grid (org/vqvae-mnist)'
+    """
+    grid, codebook = "x".join(map(str, sequencer.grid_size)), sequencer.image_tokenizer_codebook
+    name = (sequencer.image_tokenizer or "no name") + (f", codebook {codebook}" if codebook else "")
+    return f"{sequencer.codebook_size} codes on a {grid} grid ({name})"
 
 
 def way_of_drawing(prior: PreTrainedModel) -> Callable[..., Tensor]:

@@ -66,13 +66,6 @@ def bound_counts(batch: int, num_tokens: int, generator: torch.Generator) -> Ten
     return torch.randint(1, num_tokens + 1, (batch,), generator=generator)
 
 
-def mean_of_means(prior: PreTrainedModel, input_ids: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats: mean over the hidden codes of a picture, then over pictures. A scalar."""
-    logits = prior(input_ids=input_ids).logits.float()
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-    return (losses.sum(1) / (targets != IGNORED).sum(1)).mean()
-
-
 @torch.no_grad()
 def draw_masked_ids(
     prior: PreTrainedModel,

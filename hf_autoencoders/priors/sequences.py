@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Grids of image tokens to sequences that a language model reads, and back."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,26 @@ def commit_of(name: str | None, revision: str | None = None) -> str | None:
     return Path(path).parent.name if isinstance(path, str) else None
 
 
+def digest_of(model, prefixes: tuple[str, ...]) -> str:
+    """16 hexadecimal digits of a hash over the model's weights below these names, without training state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(prefixes) and ".state." not in name:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def codebook_of(model) -> str | None:
+    """Which codebook a model has, as 16 hexadecimal digits; None where it was cast to fewer bits.
+
+    A model that is loaded in half precision keeps its codebook in float32, so that it is still known.
+    """
+    if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in model.quantize.state_dict().values()):
+        return None
+    return digest_of(model, ("quantize.",))
+
+
 class ImageTokenSequencer(FeatureExtractionMixin):
     """Image tokens (B, h, w) <-> token ids (B, 1 + h*w), beginning with the class. See `ImageTokenIds` for the numbers.
 
@@ -35,6 +56,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         num_classes: C; 0 for pictures without classes.
         class_dropout: share of training sequences that lose their class; guidance needs some (0.1 is usual).
         image_tokenizer, image_tokenizer_revision: Hub id, or path, and commit of the image model.
+        image_tokenizer_codebook: `codebook_of` it, by which models of equal sizes are told apart.
 
     >>> sequencer = ImageTokenSequencer(codebook_size=128, grid_size=(7, 7), num_classes=10)
     >>> batch = sequencer(torch.zeros(2, 7, 7, dtype=torch.int64), labels=[3, 7])
@@ -52,6 +74,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         class_dropout: float = 0.0,
         image_tokenizer: str | None = None,
         image_tokenizer_revision: str | None = None,
+        image_tokenizer_codebook: str | None = None,
         **kwargs,
     ):
         if codebook_size < 1 or num_classes < 0:
@@ -71,6 +94,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         self.class_dropout = class_dropout
         self.image_tokenizer = image_tokenizer
         self.image_tokenizer_revision = image_tokenizer_revision
+        self.image_tokenizer_codebook = image_tokenizer_codebook
         self.order = "raster"  # the only one; named, so that a file says what it holds
         if kwargs.pop("order", "raster") != "raster":
             raise ValueError("`order` must be 'raster': rows from top to bottom, each from left to right.")
@@ -90,6 +114,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
             class_dropout=class_dropout,
             image_tokenizer=config.name_or_path or None,
             image_tokenizer_revision=commit_of(config.name_or_path, revision),
+            image_tokenizer_codebook=codebook_of(image_model),
         )
 
     @property

@@ -8,7 +8,6 @@ folder/
   README.md                      the same as a card
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..training.image_sources import find_label_column
-from .sequences import commit_of
+from .sequences import commit_of, digest_of
 
 
 RECORD = "image_tokenizer.json"
@@ -58,12 +57,7 @@ def public_name(name: str | None) -> str | None:
 
 def fingerprint(model) -> str:
     """16 hexadecimal digits of a hash over all weights that decide a picture's tokens: encoder and codebook."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(("encoder.", "quant_conv.", "quantize.")) and ".state." not in name:
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest_of(model, ("encoder.", "quant_conv.", "quantize."))
 
 
 def name_of(record: dict[str, Any]) -> str:
@@ -167,8 +161,14 @@ def load_token_dataset(
     rows = record["splits"][split]["rows"]
     if len(table) != rows:
         raise TokenDatasetError(f"{name} should hold {rows} rows in split {split!r}, found {len(table)}.")
+    tokens = _flat_tokens(table)
+    if rows and tokens.max() >= record["codebook_size"]:
+        raise TokenDatasetError(
+            f"{name} holds code {tokens.max()} in split {split!r}, but {name_of(record)} has none above "
+            f"{record['codebook_size'] - 1}: the files are damaged, or not those of the record."
+        )
     labels, names = _labels(table)
-    return TokenDataset(_flat_tokens(table), record["grid_size"], labels, names, record)
+    return TokenDataset(tokens, record["grid_size"], labels, names, record)
 
 
 def read_record(name: str | Path, revision: str | None = None) -> dict[str, Any]:

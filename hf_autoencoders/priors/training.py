@@ -193,9 +193,8 @@ def check(arguments: Arguments) -> None:
     if min(prior[name] for name in ("hidden_size", "num_layers", "num_heads")) < 1:
         raise ValueError("--hidden_size, --num_layers and --num_heads must be at least 1.")
     if prior["architecture"] not in LANGUAGE_MODELS and "image_token_lm" in given and prior["image_token_lm"]:
-        raise ValueError(
-            f"--image_token_lm holds a causal language model ({', '.join(LANGUAGE_MODELS)}), no {prior['architecture']}."
-        )
+        fits = ", ".join(LANGUAGE_MODELS)
+        raise ValueError(f"--image_token_lm holds a causal language model ({fits}), no {prior['architecture']}.")
     if prior["architecture"] == "pixelcnn" and "num_heads" in given:
         raise ValueError("--num_heads has no effect with --architecture pixelcnn; leave it out.")
     check_shared(arguments)

@@ -258,7 +258,7 @@ def parse_arguments(argv: list[str] | None = None) -> Arguments:
     first.add_argument("--recipe")
     recipe_path = first.parse_known_args(argv)[0].recipe
     recipe = read_recipe(recipe_path) if recipe_path else {}
-    argv, recipe = _drop_overridden(argv, recipe)
+    argv, recipe = drop_overridden(argv, recipe)
     model_type = _model_type(argv, recipe)
     parser = _parser(model_type)
     known = {action.dest for action in parser._actions} - {"help"}
@@ -325,7 +325,7 @@ def build_config(arguments: Arguments, measured: dict[str, Any]) -> PreTrainedCo
     return config
 
 
-def _drop_overridden(argv: list[str], recipe: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def drop_overridden(argv: list[str], recipe: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """`--knob null` takes a knob out of the recipe; steps on the command line replace the recipe's epochs."""
     tokens, kept, recipe = [part for text in argv for part in _split_flag(text)], [], dict(recipe)
     for name, value in zip(tokens, [*tokens[1:], ""], strict=False):

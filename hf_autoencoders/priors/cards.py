@@ -1,0 +1,152 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The README.md of a prior, and of a prior and its image model in one, from what the run measured and nothing else."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from yaml import safe_dump
+
+from .sequences import ImageTokenSequencer
+
+
+# What train_prior.py measures: title and unit. A metric of another name is shown under its own name.
+METRICS = {
+    "images": ("held-out pictures", ""),
+    "nats_per_code": ("cost of a code", "nats"),
+    "nats_per_code_unconditional": ("cost of a code without the class", "nats"),
+    "prior_nats": ("cost of all codes of a picture", "nats per image"),
+    "reconstruction_nats": ("cost of the pixels given the codes", "nats per image"),
+    "nats": ("prior and decoder together", "nats per image"),
+    "bits_per_dim_continuous": ("prior and decoder together, of the density", "bits per dimension"),
+    "bits_per_dim_discrete": ("prior and decoder together, of binary pixels", "bits per dimension"),
+    "code_perplexity": ("perplexity of the codes", "codes"),
+}
+SHOWN_ELSEWHERE = {"metrics", "settings", "command", "versions", "image_tokenizer", "architecture", "parameters"}
+
+
+def prior_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
+    """Of the prior alone. `record`: metrics.json."""
+    image_model = sequencer.image_tokenizer or "this/image-model"
+    return page(
+        record, sequencer, f"A prior over the image tokens of {image_model}",
+        f"""from transformers import AutoImageProcessor, AutoModel
+
+from hf_autoencoders.priors.autoregressive import generate_images, load_prior
+
+prior = load_prior("{repo_id}")
+image_model = AutoModel.from_pretrained("{image_model}")
+pictures = generate_images(prior, image_model, {asked(sequencer)})  # in [-1, 1]
+AutoImageProcessor.from_pretrained("{image_model}").postprocess(pictures)  # PIL images""",
+    )  # fmt: skip
+
+
+def image_token_lm_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
+    """Of both models in one."""
+    return page(
+        record, sequencer, f"New pictures from the image tokens of {sequencer.image_tokenizer or 'an image model'}",
+        f"""from transformers import AutoImageProcessor, AutoModel
+
+model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)  # False where hf_autoencoders is imported
+pictures = model.generate_images({asked(sequencer)})  # in [-1, 1]
+processor = AutoImageProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
+processor.postprocess(pictures)  # PIL images""",
+    )  # fmt: skip
+
+
+def asked(sequencer: ImageTokenSequencer) -> str:
+    classes = sequencer.num_classes
+    if not classes:
+        return "num_images=2"
+    guidance = ", guidance_scale=1.5" if sequencer.class_dropout else ""
+    return f"labels=[{min(3, classes - 1)}, {min(7, classes - 1)}]{guidance}"
+
+
+def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, snippet: str) -> str:
+    grid, dataset = "x".join(map(str, sequencer.grid_size)), record["dataset"]["name"]
+    bound = " (of a masked model: bounds from above)" if record["architecture"] == "masked" else ""
+    return f"""---
+{head(record, sequencer, title)}
+---
+# {title}
+
+A {record["architecture"]} model ({record["parameters"] / 1e6:.2f} M parameters) of {sequencer.codebook_size} codes on \
+a {grid} grid, {sequencer.num_classes} classes, trained {record["steps"]} steps on {dataset}.
+
+![samples](samples.png)
+
+```python
+{snippet}
+```
+
+Held-out figures{bound}, measured by the run:
+
+| figure | value | unit |
+|---|---|---|
+{table(metric_rows(record["metrics"]))}
+
+How they came about:
+
+| | |
+|---|---|
+{table(facts(record))}
+
+```bash
+{shlex.join(map(without_folder, shlex.split(record["command"])))}
+```
+
+The knobs that were set:
+
+```yaml
+{safe_dump({name: without_folder(value) for name, value in record["settings"].items()}, sort_keys=False).rstrip()}
+```
+"""
+
+
+def head(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str) -> str:
+    """The YAML header; only what is on the Hub is named as a data set or a base model."""
+    dataset, image_model = record["dataset"]["name"], sequencer.image_tokenizer
+    experiment = {
+        "task_type": "unconditional-image-generation",
+        "dataset_type": dataset,
+        "dataset_name": dataset,
+    }
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="unconditional-image-generation",
+        tags=["hf_autoencoders", "image-tokens", "image-generation"],
+        datasets=[dataset] if "/" in dataset else None,
+        base_model=image_model if image_model and "/" in image_model else None,
+        model_name=title,
+        eval_results=[
+            EvalResult(**experiment, metric_type=name, metric_name=METRICS.get(name, (name,))[0], metric_value=value)
+            for name, value in record["metrics"].items()
+        ],
+    )
+    return data.to_yaml()
+
+
+def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
+    return [
+        (METRICS[name][0], f"{value:.5g}", METRICS[name][1]) if name in METRICS else (name, f"{value:.5g}", "")
+        for name, value in metrics.items()
+    ]
+
+
+def facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+    shown = {name: value for name, value in record.items() if name not in SHOWN_ELSEWHERE and value is not None}
+    texts = [(name, json.dumps(value) if isinstance(value, dict) else str(value)) for name, value in shown.items()]
+    packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return [*texts, ("versions", packages)]
+
+
+def without_folder(value: Any) -> Any:
+    """An absolute path by its own name: folders of somebody's machine are nobody's business."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
