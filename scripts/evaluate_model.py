@@ -6,7 +6,6 @@ or a model on the Hub. The judge of class accuracy and gaps: python scripts/trai
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -28,10 +27,8 @@ from hf_autoencoders.evaluation.likelihood import data_setting
 from hf_autoencoders.evaluation.report import Knobs, write_report
 from hf_autoencoders.evaluation.subject import Subject
 from hf_autoencoders.training.augmentation import BINARIZE
-from hf_autoencoders.training.data import ImageSplits, load_images
-
-
-COLUMNS = ("dataset_config", "image_column", "label_column", "train_split", "eval_split")
+from hf_autoencoders.training.data import ImageSplits
+from hf_autoencoders.training.run_data import COLUMNS, images_of_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,7 +89,7 @@ def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
     model.to("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     processor = AutoImageProcessor.from_pretrained(name)
     folder = Path(name) if Path(name).is_dir() else None
-    images, binarize = load_data(arguments, read_record(folder), processor.to_uint8)
+    images, binarize = load_data(arguments, name, processor.to_uint8)
     return Subject(
         name=Path(name).resolve().name if folder else name,
         model=model,
@@ -104,26 +101,11 @@ def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
     )
 
 
-def read_record(folder: Path | None) -> dict[str, Any]:
-    """What the run says of itself; {} of a model that no run of train.py made."""
-    path = None if folder is None else folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
-
-
-def load_data(arguments: argparse.Namespace, record: dict[str, Any], to_uint8: Any) -> tuple[ImageSplits, str]:
+def load_data(arguments: argparse.Namespace, name: str, to_uint8: Any) -> tuple[ImageSplits, str]:
     """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise."""
-    dataset = arguments.dataset_name or record.get("dataset", {}).get("name")
-    if dataset is None:
-        raise ValueError(f"{arguments.run} does not say what it was trained on: give --dataset_name.")
-    same = dataset == record.get("dataset", {}).get("name")
-    of_run = {name: record["settings"][name] for name in COLUMNS if same and name in record.get("settings", {})}
-    given = {name: getattr(arguments, name) for name in COLUMNS if getattr(arguments, name) is not None}
-    binarize = arguments.binarize or record.get("dataset", {}).get("binarize", "none")
-    limits = {name: getattr(arguments, name) for name in ("max_train_samples", "max_eval_samples")}
-    images = load_images(
-        dataset, to_uint8=to_uint8, binarize=binarize, seed=arguments.seed, **limits, **of_run, **given
-    )
-    return images, binarize
+    knobs = (*COLUMNS, "max_train_samples", "max_eval_samples")
+    given = {knob: getattr(arguments, knob) for knob in knobs if getattr(arguments, knob) is not None}
+    return images_of_run(name, to_uint8, arguments.dataset_name, arguments.binarize, arguments.seed, **given)
 
 
 def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:

@@ -45,6 +45,7 @@ STYLE = {
     "image.interpolation": "nearest",
 }
 SCATTERED = 10_000  # points of a scatter plot at most
+AXES_TO_DRAG = (0.13, 0.11, 0.85, 0.87)  # left, bottom, width, height: shares of the figure
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -183,15 +184,34 @@ def latent_plane(
     return figure
 
 
-def scatter_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str] | None) -> None:
+@styled
+def plane_to_drag(
+    points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: Window
+) -> Figure:
+    """Codes (N, 2) by class on a square, whose axes lie at `AXES_TO_DRAG` of it: who drags there is in the plane."""
+    figure = Figure(figsize=(5, 5), layout="none")
+    axes = figure.add_axes(AXES_TO_DRAG)
+    if labels is None:
+        axes.scatter(*points.numpy().T, s=6, color=BLUE, alpha=0.4, linewidths=0)
+    else:
+        scatter_classes(axes, points.numpy(), labels.numpy(), names, legend=False)
+    set_window(axes, window)
+    label_plane(axes, plane)
+    return figure
+
+
+def scatter_classes(
+    axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str] | None, legend: bool = True
+) -> None:
     classes = np.unique(labels)
     for number, label in enumerate(classes):
         own, name = points[labels == label], str(label) if names is None else str(names[label])
         look = {"color": CLASS_COLOURS[number % 10], "marker": MARKERS[(number + number // 10) % len(MARKERS)]}
         axes.scatter(*own.T, s=9, alpha=0.5, linewidths=0, label=name, **look)
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2, fontsize=9)
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
+    if legend:
+        handles = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2, fontsize=9).legend_handles
+        for handle in handles:
+            handle.set_alpha(1)
     medians = np.stack([np.median(points[labels == label], axis=0) for label in classes])
     for label, (x, y) in zip(classes, pushed_apart(medians), strict=True):
         name = str(label) if names is None else str(names[label])

@@ -26,6 +26,7 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     ModelInfo,
+    SpaceInfo,
     constants,
     run_as_future,
     snapshot_download,
@@ -292,9 +293,7 @@ def claim_repository(
     Raises:
         PublishError: a read-only token, a repository with another model, or a public one where `private` was asked for.
     """
-    user = api.whoami(cache=True)
-    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise PublishError(f"The token of {user['name']} can only read: publishing needs one that can write.")
+    user = refuse_read_only(api)
     repo_id = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
     try:
         repository = api.model_info(repo_id)
@@ -306,6 +305,14 @@ def claim_repository(
     if not force:
         refuse_foreign(api, repository, model_type)
     return repository
+
+
+def refuse_read_only(api: HfApi) -> dict[str, Any]:
+    """Who publishes, as the Hub tells."""
+    user = api.whoami(cache=True)
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise PublishError(f"The token of {user['name']} can only read: publishing needs one that can write.")
+    return user
 
 
 def refuse_foreign(api: HfApi, repository: ModelInfo, model_type: str | None) -> None:
@@ -324,7 +331,13 @@ def refuse_foreign(api: HfApi, repository: ModelInfo, model_type: str | None) ->
 
 
 def commit_folder(
-    api: HfApi, folder: Path, repository: ModelInfo, prefix: str, is_replaced: Callable[[str], Any], message: str
+    api: HfApi,
+    folder: Path,
+    repository: ModelInfo | SpaceInfo,
+    prefix: str,
+    is_replaced: Callable[[str], Any],
+    message: str,
+    repo_type: str = "model",
 ) -> Published:
     """All files of the folder below `prefix`, and what they replace, in one commit on the head that was looked at.
 
@@ -337,8 +350,11 @@ def commit_folder(
         CommitOperationDelete(path) for path in present if is_replaced(path) and path not in files
     ]
     operations += [CommitOperationAdd(name, str(path)) for name, path in files.items()]
-    commit = api.create_commit(repository.id, operations, commit_message=message, parent_commit=repository.sha)
-    return Published(repository.id, f"{api.endpoint}/{repository.id}", commit.oid)
+    commit = api.create_commit(
+        repository.id, operations, commit_message=message, parent_commit=repository.sha, repo_type=repo_type
+    )
+    place = "spaces/" if repo_type == "space" else ""
+    return Published(repository.id, f"{api.endpoint}/{place}{repository.id}", commit.oid)
 
 
 # -- errors in one line ------------------------------------------------------------------------------------------------

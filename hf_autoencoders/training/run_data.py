@@ -1,0 +1,49 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The pictures that a finished run was trained and measured on, read as it read them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .data import ImageSplits, load_images
+
+
+COLUMNS = ("dataset_config", "image_column", "label_column", "train_split", "eval_split")
+
+
+def images_of_run(
+    run: str | Path,
+    to_uint8: Callable[..., Tensor],
+    dataset_name: str | None = None,
+    binarize: str | None = None,
+    seed: int = 0,
+    **knobs: Any,
+) -> tuple[ImageSplits, str]:
+    """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise.
+
+    Args:
+        run: the folder that train.py left; of any other name nothing is known, and `dataset_name` is needed.
+        to_uint8: the image processor's method.
+        knobs: of `load_images`, which go before the run's own.
+
+    Raises:
+        ValueError: nothing says which data set. DataError, one as well: it cannot be read.
+    """
+    record = read_record(run)
+    trained_on = record.get("dataset", {}).get("name")
+    dataset = dataset_name or trained_on
+    if dataset is None:
+        raise ValueError(f"{run} does not say what it was trained on: give --dataset_name.")
+    settings = record.get("settings", {}) if dataset == trained_on else {}
+    own = {name: settings[name] for name in COLUMNS if name in settings}
+    binarize = binarize or record.get("dataset", {}).get("binarize", "none")
+    return load_images(dataset, to_uint8=to_uint8, binarize=binarize, seed=seed, **{**own, **knobs}), binarize
+
+
+def read_record(run: str | Path) -> dict[str, Any]:
+    """What the run says of itself; {} of a model that no run of train.py made."""
+    path = Path(run) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

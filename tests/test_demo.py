@@ -1,0 +1,392 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What the demo shows, without a browser and without gradio; the folder of a Space; mistakes in one line."""
+
+import base64
+import importlib.util
+import io
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from loopback_hub import LoopbackHub
+from PIL import Image
+from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
+
+from hf_autoencoders import AutoencoderImageProcessorPil
+from hf_autoencoders.demo import MARGIN, Backdrop, open_exhibit, png_url
+from hf_autoencoders.evaluation import plots
+from hf_autoencoders.hub.publish import PublishError
+from hf_autoencoders.hub.space import REQUIREMENTS, push_space, write_space
+
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "scripts" / "demo.py"
+MLP = {"image_size": 8, "num_channels": 1, "backbone": "mlp", "hidden_sizes": (16,), "reconstruction_loss": "bce"}
+CONV = {"image_size": 8, "num_channels": 1, "block_out_channels": (8, 8), "residual_channels": 4}
+MODELS = {
+    "ae": {**MLP, "latent_channels": 2},
+    "vae": {**MLP, "latent_channels": 2},
+    "vqvae": {**CONV, "codebook_size": 6, "codebook_dim": 4, "quantizer": "vq"},
+    "residual": {**CONV, "codebook_size": 6, "codebook_dim": 4, "quantizer": "residual", "num_quantizers": 2},
+    "dvae": {**CONV, "backbone": "conv", "codebook_size": 6, "codebook_dim": 4},
+    "line": {**MLP, "latent_channels": 1},
+}
+MODEL_TYPES = {"residual": "vqvae", "line": "ae"}
+
+
+def write_run(folder: Path, name: str, dataset: str | None = "digits") -> Path:
+    torch.manual_seed(0)
+    model_type = MODEL_TYPES.get(name, name)
+    AutoModel.from_config(AutoConfig.for_model(model_type, **MODELS[name])).save_pretrained(folder)
+    AutoencoderImageProcessorPil(size={"height": 8, "width": 8}, num_channels=1).save_pretrained(folder)
+    if dataset is not None:
+        (folder / "metrics.json").write_text(json.dumps({"dataset": {"name": dataset}, "metrics": {"mse": 1.0}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: write_run(folder / name, name) for name in MODELS}
+
+
+@pytest.fixture(scope="module")
+def exhibits(runs):
+    return {name: open_exhibit(str(run), max_samples=60) for name, run in runs.items()}
+
+
+def pixels_of(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
+# -- the plane ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_place_decodes_to_what_the_model_makes_of_its_latents(exhibits):
+    exhibit = exhibits["vae"]
+    place = exhibit.at(0.25, 0.75)
+    window = exhibit.window
+    z = [0.75 * window.left + 0.25 * window.right, 0.25 * window.bottom + 0.75 * window.top]
+    assert place.coordinates == pytest.approx(z)
+    with torch.no_grad():
+        expected = exhibit.model.decode(torch.tensor(z).view(1, 2, 1, 1)).sample[0]
+    torch.testing.assert_close(place.pixels, expected)
+
+
+def test_a_place_outside_is_moved_to_the_edge(exhibits):
+    outside, corner = exhibits["ae"].at(-3, 9), exhibits["ae"].at(0, 1)
+    assert outside.coordinates == corner.coordinates and torch.equal(outside.pixels, corner.pixels)
+
+
+def test_a_place_upon_a_code_is_no_gap_and_a_far_one_is(exhibits):
+    exhibit = exhibits["ae"]
+    window, code = exhibit.window, exhibit.backdrop.points.median(0).values
+    nearest = exhibit.backdrop.points[(exhibit.backdrop.points - code).norm(dim=1).argmin()]
+    x = (nearest[0] - window.left) / (window.right - window.left)
+    y = (nearest[1] - window.bottom) / (window.top - window.bottom)
+    on_it = exhibit.at(float(x), float(y))
+    assert on_it.distance == pytest.approx(0, abs=1e-4) and not on_it.in_gap
+    far = max((exhibit.at(x, y) for x in (0, 1) for y in (0, 1)), key=lambda place: place.distance)
+    points = exhibit.backdrop.points
+    assert far.distance == pytest.approx(float((points - torch.tensor(far.coordinates)).norm(dim=1).min()), rel=1e-4)
+    assert far.in_gap == (far.distance > exhibit.gap_radius)
+
+
+def test_ninety_nine_percent_of_the_codes_have_a_neighbour_within_the_gap_radius(exhibits):
+    points = exhibits["vae"].backdrop.points
+    nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).min(1).values
+    assert exhibits["vae"].gap_radius == pytest.approx(float(torch.quantile(nearest, 0.99)), rel=1e-3)
+
+
+def test_the_window_holds_the_codes_and_a_margin(exhibits):
+    for name in ("ae", "vae"):
+        window, points = exhibits[name].window, exhibits[name].backdrop.points
+        inside = (points[:, 0] > window.left) & (points[:, 0] < window.right)
+        assert inside.double().mean() >= 0.95
+        low, high = np.quantile(points[:, 1].numpy(), [0.01, 0.99])
+        assert window.top - high == pytest.approx(MARGIN * (high - low), rel=1e-4)
+
+
+def test_the_axes_lie_where_the_drag_expects_them(exhibits):
+    """A point drawn at the window's corner is found at the corner of AXES_TO_DRAG in the picture."""
+    exhibit = exhibits["vae"]
+    figure = plots.plane_to_drag(exhibit.backdrop.points, None, None, exhibit.backdrop.plane, exhibit.window)
+    figure.canvas.draw()
+    left, bottom, width, height = plots.AXES_TO_DRAG
+    axes = figure.axes[0]
+    to_share = axes.transData + figure.transFigure.inverted()
+    window = exhibit.window
+    assert to_share.transform((window.left, window.bottom)) == pytest.approx((left, bottom))
+    assert to_share.transform((window.right, window.top)) == pytest.approx((left + width, bottom + height))
+
+
+def test_latents_of_one_dimension_have_no_plane(exhibits):
+    assert not exhibits["line"].has_plane
+    assert all(exhibits[name].has_plane for name in MODELS if name != "line")
+
+
+# -- pictures and codes ------------------------------------------------------------------------------------------------
+
+
+def test_decoding_the_codes_of_a_picture_is_its_reconstruction(exhibits):
+    for name in ("vqvae", "residual", "dvae"):
+        exhibit = exhibits[name]
+        pixels = exhibit.read(exhibit.examples()[0])
+        torch.testing.assert_close(exhibit.decode_codes(exhibit.codes(pixels)), exhibit.reconstruct(pixels)[0])
+
+
+def test_a_click_on_a_code_repaints_the_picture_around_its_cell(exhibits):
+    exhibit = exhibits["vqvae"]
+    codes = exhibit.codes(exhibit.read(exhibit.examples()[0]))
+    before = exhibit.decode_codes(codes)
+    codes[1][2] = (codes[1][2] + 1) % 6
+    changed = (exhibit.decode_codes(codes) - before).abs().sum(0)
+    assert changed[2:4, 4:6].sum() > 0
+    tokens = torch.tensor(codes)[None]
+    torch.testing.assert_close(exhibit.decode_codes(codes), exhibit.model.decode_image_tokens(tokens)[0])
+
+
+def test_codes_of_a_residual_quantizer_have_a_level(exhibits):
+    codes = exhibits["residual"].codes(exhibits["residual"].read(exhibits["residual"].examples()[0]))
+    assert exhibits["residual"].levels == 2 and np.shape(codes) == (4, 4, 2)
+    assert exhibits["vqvae"].levels == 1
+
+
+def test_a_code_that_does_not_exist_is_refused(exhibits):
+    with pytest.raises(ValueError, match="6"):
+        exhibits["vqvae"].decode_codes([[6] * 4] * 4)
+
+
+def test_the_palette_holds_each_code_once_and_bright_ones_first(exhibits):
+    exhibit = exhibits["dvae"]
+    assert sorted(exhibit.palette()) == list(range(6))
+    means = [exhibit.backdrop.atlas[code].float().mean() for code in exhibit.palette()]
+    assert means == sorted(means, reverse=True)
+    used = int((exhibit.backdrop.counts > 0).sum())
+    assert (exhibit.backdrop.counts[exhibit.palette(used)] > 0).all()
+
+
+def test_pictures_of_any_kind_are_read_as_the_processor_reads_them(exhibits):
+    exhibit = exhibits["ae"]
+    for picture in (Image.new("RGBA", (40, 30), "red"), Image.new("L", (8, 8)), np.zeros((8, 8), np.uint8)):
+        assert exhibit.read(picture).shape == (1, 1, 8, 8)
+    example = exhibit.examples()[3]
+    torch.testing.assert_close(exhibit.read(example)[0], exhibit.backdrop.examples[3] / 127.5 - 1)
+
+
+def test_a_way_ends_at_the_reconstructions_of_its_ends(exhibits):
+    exhibit = exhibits["vae"]
+    a, b = (exhibit.read(exhibit.examples()[k]) for k in (0, 1))
+    way = exhibit.way(a, b, 5)
+    assert way.shape == (5, 1, 8, 8)
+    torch.testing.assert_close(torch.stack([way[0], way[-1]]), exhibit.reconstruct(torch.cat([a, b])))
+
+
+def test_a_seed_names_its_samples(exhibits):
+    first, again, other = (exhibits["vae"].sample(4, seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_url_holds_the_picture():
+    assert pixels_of(png_url(np.array([[0.0, 0.5], [1.0, 0.25]]))).tolist() == [[0, 128], [255, 64]]
+
+
+# -- what is known of the data -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_backdrop_comes_back_from_its_file(exhibits, tmp_path, name):
+    backdrop = exhibits[name].backdrop
+    backdrop.save(tmp_path / "backdrop.safetensors")
+    back = Backdrop.load(tmp_path / "backdrop.safetensors")
+    assert (back.source, back.names) == (backdrop.source, backdrop.names)
+    for field in ("examples", "points", "labels", "atlas", "counts"):
+        one, other = getattr(backdrop, field), getattr(back, field)
+        assert (one is None and other is None) or torch.equal(one, other), field
+    if backdrop.plane is not None:
+        points = torch.tensor([[0.5, -1.0]])
+        assert torch.equal(back.plane.latents(points), backdrop.plane.latents(points))
+        assert back.plane.axis_labels() == backdrop.plane.axis_labels()
+
+
+def test_without_data_the_plane_shows_the_models_own_samples(tmp_path):
+    exhibit = open_exhibit(str(write_run(tmp_path / "vae", "vae", dataset=None)), max_samples=40)
+    assert exhibit.backdrop.source == "40 of the model's own samples"
+    assert exhibit.backdrop.labels is None and exhibit.at(0.5, 0.5).pixels.shape == (1, 8, 8)
+
+
+def test_data_that_were_asked_for_are_not_silently_replaced(runs):
+    with pytest.raises(ValueError, match="nowhere"):
+        open_exhibit(str(runs["vae"]), dataset_name="./nowhere")
+
+
+# -- the script, where gradio may be missing ---------------------------------------------------------------------------
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_without_gradio_one_line_names_the_extra(runs, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert load_script("demo").main([str(runs["ae"])]) == 2
+    assert capsys.readouterr().err == 'demo.py: The demo needs gradio, the extra `demo`: pip install -e ".[demo]"\n'
+
+
+def test_the_script_takes_one_model_or_two():
+    script = load_script("demo")
+    for runs in ([], ["a", "b", "c"]):
+        with pytest.raises(ValueError, match=f"one model or two, got {len(runs)}"):
+            script.open_all(script.parse_arguments(runs))
+
+
+def test_what_is_no_model_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="holds no model that can be loaded") as error:
+        open_exhibit(str(tmp_path))
+    assert "\n" not in str(error.value)
+    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    LlamaModel(config).save_pretrained(tmp_path / "prior")
+    AutoencoderImageProcessorPil(size=8).save_pretrained(tmp_path / "prior")
+    with pytest.raises(ValueError, match="is a llama: the demo shows autoencoders"):
+        open_exhibit(str(tmp_path / "prior"))
+
+
+# -- a Space -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def space(runs, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("spaces") / "space"
+    return write_space([str(runs["ae"]), str(runs["vqvae"])], folder, DEMO, max_samples=30)
+
+
+def test_the_space_says_what_the_hub_reads(space):
+    head = yaml.safe_load((space / "README.md").read_text().split("---")[1])
+    assert head["sdk"] == "gradio" and head["app_file"] == "app.py" and head["title"] == "ae and vqvae"
+    assert re.fullmatch(r"6\.\d+\.\d+", head["sdk_version"])
+    assert (space / "app.py").read_bytes() == DEMO.read_bytes()
+
+
+def test_the_space_holds_all_that_its_models_need(space):
+    shown = json.loads((space / "space.json").read_text())["models"]
+    assert [one["name"] for one in shown] == ["ae", "vqvae"]
+    for one in shown:
+        exhibit = open_exhibit(str(space / one["folder"]), one["name"], space / one["backdrop"])
+        assert exhibit.backdrop.source == "30 held-out pictures" and exhibit.at(0.1, 0.2).pixels.shape == (1, 8, 8)
+    assert not list(space.rglob("__pycache__")) and not (space / "models" / "0" / "metrics.json").exists()
+
+
+def test_the_app_imports_nothing_that_the_space_does_not_name(space):
+    """Imported outside the repository, without whatever else this package needs for training."""
+    hidden = "datasets", "diffusers", "torchmetrics", "gradio", "tensorboard"
+    code = (
+        "import sys, importlib.util\n"
+        f"for name in {hidden}: sys.modules[name] = None\n"
+        "spec = importlib.util.spec_from_file_location('app', 'app.py'); app = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(app)\n"
+        "exhibits = app.open_all(app.parse_arguments([]))\n"
+        "import hf_autoencoders; print(hf_autoencoders.__file__, *(one.name for one in exhibits))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", "import sys; sys.path.insert(0, '')\n" + code]
+    done = subprocess.run(command, cwd=space, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(space / "hf_autoencoders" / "__init__.py"), "ae", "vqvae"]
+
+
+def test_requirements_are_those_of_the_package():
+    declared = (ROOT / "pyproject.toml").read_text()
+    for line in REQUIREMENTS[1:]:
+        assert f'"{line}"' in declared, line
+        assert version(line.split(">=")[0])
+
+
+def test_a_model_of_the_hub_stays_there(runs, tmp_path, monkeypatch):
+    """Its id is written down, its files are not copied."""
+    from hf_autoencoders.hub import space as module
+
+    exhibit = open_exhibit(str(runs["vae"]), "org/vae", max_samples=20)
+    monkeypatch.setattr(module, "open_exhibit", lambda *args, **knobs: exhibit)
+    folder = write_space(["org/vae"], tmp_path / "space", DEMO)
+    assert json.loads((folder / "space.json").read_text())["models"][0]["repo_id"] == "org/vae"
+    assert yaml.safe_load((folder / "README.md").read_text().split("---")[1])["models"] == ["org/vae"]
+    assert not (folder / "models").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(runs, tmp_path):
+    (tmp_path / "mine").write_text("keep me")
+    with pytest.raises(ValueError, match="holds something else than a Space"):
+        write_space([str(runs["ae"])], tmp_path, DEMO)
+    assert (tmp_path / "mine").read_text() == "keep me"
+    with pytest.raises(ValueError, match="one model or two, got 3"):
+        write_space(["a", "b", "c"], tmp_path / "x", DEMO)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with LoopbackHub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    """Calls a function in a process whose huggingface_hub talks to `hub`: it reads its endpoint when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in hub.environment(tmp_path_factory.mktemp("home")).items():
+            patch.setenv(name, value)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(timeout=120)
+
+
+def test_a_space_is_published_in_one_commit_and_replaced_by_the_next(hub, client, space, runs, tmp_path):
+    published = client(push_space, space, "org/planes")
+    repository = hub.repositories["space", "org/planes"]
+    assert published.url == f"{hub.url}/spaces/org/planes" and published.revision == repository.at("main").oid
+    assert repository.titles == ["initial commit", "Publish the demo"]
+    names = {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
+    assert set(repository.files) - {".gitattributes"} == names
+    smaller = write_space([str(runs["vae"])], tmp_path / "smaller", DEMO, max_samples=20)
+    client(push_space, smaller, "org/planes")
+    assert "backdrops/1.safetensors" not in hub.repositories["space", "org/planes"].files
+
+
+def test_a_space_of_somebody_else_is_refused_unless_forced(hub, client, space):
+    hub.add_repository("org/others", kind="space", files={"app.py": b"print('mine')"})
+    with pytest.raises(PublishError, match="org/others exists and holds other files, such as app.py"):
+        client(push_space, space, "org/others")
+    client(push_space, space, "org/others", force=True)
+    assert "space.json" in hub.repositories["space", "org/others"].files
+    with pytest.raises(PublishError, match="may not write"):
+        client(push_space, space, "org/new", token="hf_stranger")
+
+
+def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, monkeypatch, capsys):
+    publish, folder = load_script("publish"), tmp_path / "space"
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["publish.py", *arguments])
+        publish.main()
+        return capsys.readouterr().out
+
+    written = call("--space", str(runs["ae"]), "--output_dir", str(folder), "--dataset_name", "digits")
+    assert written.startswith(f"Wrote the Space to {folder}") and (folder / "app.py").is_file()
+    with pytest.raises(SystemExit, match="publish.py: .*nothing holds no model"):
+        call("--space", str(tmp_path / "nothing"), "--output_dir", str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    for arguments in (["--space", str(runs["ae"])], [str(runs["ae"])], [str(runs["ae"]), "--space", str(runs["ae"])]):
+        with pytest.raises(SystemExit, match="2"):
+            call(*arguments)
+    assert "--space needs --output_dir, --repo_id, or both" in capsys.readouterr().err
