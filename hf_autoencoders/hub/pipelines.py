@@ -123,7 +123,7 @@ def amused_pipeline(image_model: nn.Module, transformer: UVit2DModel, text_encod
     diffusers deprecated its class (last supported in 0.33.1); it runs in 0.42.
 
     Args:
-        image_model: a VQ-VAE or dVAE that `to_diffusers` takes.
+        image_model: a VQ-VAE that `to_diffusers` takes, or a dVAE with `latent_channels` = `codebook_size`.
         transformer, text_encoder, tokenizer: of `priors.amused.build_amused`, trained.
 
     Raises:
@@ -139,7 +139,7 @@ def amused_pipeline(image_model: nn.Module, transformer: UVit2DModel, text_encod
     if config.latent_channels != config.vq_embed_dim:
         raise ValueError(
             f"AmusedPipeline takes `latent_channels` for the width of a code; this model has {config.latent_channels} "
-            f"and {config.vq_embed_dim}: leave `latent_channels` out of its config."
+            f"and {config.vq_embed_dim}: train it with `latent_channels` {config.vq_embed_dim}."
         )
     scheduler = AmusedScheduler(mask_token_id=transformer.config.vocab_size - 1)
     return AmusedPipeline(vqmodel, tokenizer, text_encoder, transformer, scheduler)

@@ -18,6 +18,7 @@ PICTURE, EXAMPLE = "reconstructions.png", "example.png"
 OURS = (
     ARGUMENTS, LOG, METRICS, CHECKPOINTS, PICTURE, EXAMPLE, "logs", "config.json", "model.safetensors",
     "model.safetensors.index.json", "preprocessor_config.json", "README.md", "code_usage.png",
+    "samples.png", "pipeline",
 )  # fmt: skip
 
 
