@@ -1,0 +1,338 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Published figures and what was measured for them: docs/results.json.
+
+RUN/metrics.json, RUN/report/metrics.json
+  | measure            one entry: published, to reach, measured, how; `missed` follows from the numbers
+docs/results.json
+  | results_page.py    docs/RESULTS.md and model_cards/<recipe>.md, which nobody edits
+"""
+
+import json
+import operator
+import re
+import shlex
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.likelihood import data_setting
+from ..training.arguments import parse_arguments, recipe_flags
+from .cards import Run, RunError, number, read_json, read_run
+
+
+# Paths below the checkout.
+RESULTS, RECIPES, PICTURES = "docs/results.json", "scripts/recipes", "model_cards/images"
+PICTURE, LARGEST_PICTURE = "reconstructions.png", 30_000  # bytes of a picture that goes with a card
+
+COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+# Knobs that decide nothing that is measured.
+IDLE = frozenset(
+    ["logging_steps", "eval_steps", "image_steps", "checkpointing_steps", "checkpoints_total_limit", "report_to", "cpu"]
+)
+# Of a run, but not for docs/results.json: long lists, and what only its own folder can show.
+LEFT_OUT = ("code_histogram", "example_image_tokens")
+# Of a report: what stands beside a run's own metrics.
+LIKELIHOODS = tuple(f"likelihood_{name}" for name in (
+    "images", "num_samples", "importance_bound", "importance_standard_error", "active_units", "units",
+))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number to reach.
+
+    Attributes:
+        title: model and data.
+        metric: its name in metrics.json of the run, or of its report.
+        unit: what the number counts.
+        published: the number as published, None where nobody published one.
+        source: who published it.
+        comparison: one of COMPARISONS, between the measured number and `target`; None: nothing to reach.
+        target: a number; None: the same metric of another run, `other`.
+        other: what the other run is.
+        needs: other metrics that must have these values, or the figure would be a different one.
+        minutes: in which the run must be trained, too.
+    """
+
+    title: str
+    metric: str
+    unit: str
+    published: str | None = None
+    source: str | None = None
+    comparison: str | None = None
+    target: float | None = None
+    other: str | None = None
+    needs: tuple[tuple[str, float], ...] = ()
+    minutes: float | None = None
+
+
+L_5000 = (("likelihood_num_samples", 5000), ("likelihood_images", 10000))
+ERROR = "mean squared error of the test pictures, pixels in [0, 1]"
+BURDA = "Burda et al. 2016, table 1"
+DALLE = "Ramesh et al. 2021, appendix A (in words)"
+VQ_WAE = "Vuong et al. 2023, table 1"
+
+FIGURES = {
+    "deep-ae": Figure(
+        "Deep autoencoder, 30 numbers a picture, MNIST", "squared_error", "squared error per test picture",
+        "3.00 (30 principal components: 13.87)", "Hinton & Salakhutdinov 2006, figure 2", "<=", 3.0,
+    ),
+    "vae-likelihood": Figure(
+        "VAE, 50 units, 2x200 tanh, dynamically binarised MNIST", "likelihood_importance_bound",
+        "-L_5000, nats per test picture", "86.76", BURDA, "<=", 86.8, needs=L_5000, minutes=60,
+    ),
+    "iwae-likelihood": Figure(
+        "The same net trained by the importance weighted bound, k = 5", "likelihood_importance_bound",
+        "-L_5000, nats per test picture", "85.54", BURDA, "<=", 86.0, needs=L_5000, minutes=60,
+    ),
+    "active-units": Figure(
+        "IWAE, k = 5, against the VAE", "likelihood_active_units", "active units of 50", "22, against 19", BURDA,
+        ">", other="the VAE",
+    ),
+    "keras-vqvae": Figure(
+        "VQ-VAE, 7x7 codes of 128, MNIST", "nmse", "NMSE of the test pictures", "0.0444",
+        "Keras' VQ-VAE example, 30 epochs, training pictures", "<=", 0.042,
+    ),
+    "codebook-512": Figure(
+        "VQ-VAE, 8x8 codes of 512, MNIST padded to 32x32", "perplexity", "perplexity over the whole test set",
+        "301.8 (SQ-VAE), 507.7 (VQ-WAE)", VQ_WAE, ">=", 350.0,
+    ),
+    "codebook-512-plain": Figure(
+        "The same net with the codebook loss", "perplexity", "perplexity over the whole test set", "47.2 (VQ-VAE)",
+        VQ_WAE,
+    ),
+    "codebook-512-error": Figure(
+        "VQ-VAE, 8x8 codes of 512, against the codebook loss", "mse", ERROR,
+        comparison="<", other="with the codebook loss",
+    ),
+    "fashion-codes": Figure(
+        "VQ-VAE, 14x14 codes of 512, Fashion-MNIST, 5 epochs", "codes_used", "codes used over the training set",
+        "17 (codebook loss), 201 (moving averages), 457 (lattice)", "Khalil et al. 2023", ">=", 457.0,
+    ),
+    "dvae-temperature": Figure(
+        "dVAE, MNIST: temperature annealed to 1/16", "elbo_gap", "relaxed minus hard ELBO, nats per test picture",
+        "the gap closes", DALLE, "<", other="at a fixed temperature of 1",
+    ),
+    "dvae-usage": Figure(
+        "dVAE, MNIST: kl_weight 6.6", "perplexity", "perplexity over the whole test set", "codebook usage rises", DALLE,
+        ">", other="with kl_weight 0",
+    ),
+    "dvae-error": Figure(
+        "dVAE, MNIST: kl_weight 6.6", "mse", ERROR, "the reconstruction error falls", DALLE,
+        "<", other="with kl_weight 0",
+    ),
+    "ae-plane": Figure(
+        "AE, 2 numbers a picture, MNIST", "negative_log_likelihood", "cross-entropy, nats per test picture",
+    ),
+    "vae-plane": Figure("VAE, 2 numbers a picture, MNIST", "elbo", "ELBO with grey levels, nats per test picture"),
+    "dvae": Figure("dVAE, 7x7 codes of 128, MNIST", "elbo", "hard ELBO with grey levels, nats per test picture"),
+}  # fmt: skip
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run as docs/results.json tells of it: repeatable by anyone, without this machine's paths.
+
+    Attributes:
+        run: with the report's likelihoods beside its own metrics, and names of data sets instead of folders.
+        recipe: its name.
+        command: to be typed in a checkout.
+        evaluation: command of the report, where figures come from there.
+        as_recipe: the recipe was followed without changes.
+    """
+
+    run: Run
+    recipe: str
+    command: str
+    evaluation: str | None
+    as_recipe: bool
+
+
+def read_measured(folder: str | Path, root: Path) -> Measured:
+    """Reads a run of a recipe of the checkout `root`.
+
+    Raises:
+        RunError: the folder holds no finished run, or none that a recipe of this checkout repeats.
+    """
+    run = read_run(folder)
+    recipe = recipe_of(run)
+    path = root / RECIPES / f"{recipe}.yaml"
+    if not path.is_file():
+        raise RunError(f"{folder} was trained by the recipe {recipe!r}, which is not in {RECIPES}.")
+    planned = settings_of(["--recipe", str(path)])
+    settings = {name: value for name, value in run.record["settings"].items() if name not in IDLE}
+    settings["dataset_name"] = shared_name(settings["dataset_name"], planned["dataset_name"])
+    missing = sorted(planned.keys() - settings.keys() - IDLE)
+    if missing:
+        raise RunError(f"{folder} was trained before {path.name} set {', '.join(missing)}: train it again.")
+    changed = {name: value for name, value in settings.items() if planned.get(name) != value}
+    as_recipe = not changed.keys() - {"num_threads"}
+    name = recipe if as_recipe else Path(folder).resolve().name
+    place = [] if as_recipe else [f"--output_dir=runs/{name}"]
+    flags = ["--recipe", f"{RECIPES}/{path.name}", *recipe_flags(changed), *place]
+    command = shlex.join(["accelerate", "launch", "scripts/train.py", *flags])
+    likelihoods, evaluation = read_report(Path(folder), name)
+    record = {key: value for key, value in run.record.items() if key not in LEFT_OUT}
+    record |= {"settings": settings, "command": command, "metrics": {**run.metrics, **likelihoods}}
+    record["dataset"] = {**run.dataset, "name": settings["dataset_name"]}
+    return Measured(replace(run, record=record), recipe, command, evaluation, as_recipe)
+
+
+def recipe_of(run: Run) -> str:
+    words = [word for part in shlex.split(run.record.get("command", "")) for word in part.split("=", 1)]
+    if "--recipe" not in words[:-1]:
+        raise RunError(f"{run.folder} does not say which recipe it was trained by.")
+    return Path(words[words.index("--recipe") + 1]).stem
+
+
+def settings_of(flags: list[str]) -> dict[str, Any]:
+    """The knobs that these flags of train.py set, as metrics.json holds them."""
+    return json.loads(json.dumps(parse_arguments(flags).as_recipe()))
+
+
+def shared_name(dataset: str, planned: str) -> str:
+    """A data set by the name that others know it by; a local copy of the recipe's is the recipe's.
+
+    >>> shared_name("../data/mnist", "ylecun/mnist"), shared_name("/data/faces", "ylecun/mnist")
+    ('ylecun/mnist', 'FOLDER')
+    """
+    if dataset == planned or Path(dataset).name == Path(planned).name:
+        return planned
+    return dataset if re.fullmatch(r"[\w-]+(/[\w.-]+)?", dataset) else "FOLDER"
+
+
+def read_report(folder: Path, name: str) -> tuple[dict[str, Any], str | None]:
+    """(likelihoods of RUN/report/metrics.json, the command that measured them); ({}, None) without a report."""
+    path = folder / "report" / "metrics.json"
+    if not path.is_file():
+        return {}, None
+    metrics = read_json(path, "the report of scripts/evaluate_model.py").get("metrics", {})
+    likelihoods = {key: metrics[key] for key in LIKELIHOODS if key in metrics}
+    if "likelihood_num_samples" not in likelihoods:
+        return {}, None
+    samples = likelihoods["likelihood_num_samples"]
+    return likelihoods, f"python scripts/evaluate_model.py runs/{name} --num_importance_samples {samples}"
+
+
+# -- one figure --------------------------------------------------------------------------------------------------------
+
+
+def measure(name: str, measured: Measured, other: Measured | None = None, note: str | None = None) -> dict[str, Any]:
+    """One entry of docs/results.json.
+
+    Raises:
+        RunError: no figure of this name, a metric that the run lacks, or another run missing or given in vain.
+    """
+    if name not in FIGURES:
+        raise RunError(f"There is no figure {name!r}; there are {', '.join(FIGURES)}.")
+    figure = FIGURES[name]
+    if (figure.other is None) != (other is None):
+        wants = f"needs a second run ({figure.other}): --against" if figure.other else "compares no second run"
+        raise RunError(f"The figure {name} {wants}.")
+    value = value_of(figure, measured)
+    against, target = None, figure.target
+    if other is not None:
+        target = value_of(figure, other)
+        against = {"what": figure.other, "measured": target, **how(figure, other)}
+    reached = figure.comparison is None or COMPARISONS[figure.comparison](value, target)
+    in_time = figure.minutes is None or measured.run.record["seconds"] <= 60 * figure.minutes
+    return {
+        "figure": name,
+        "title": figure.title,
+        "unit": figure.unit,
+        "published": figure.published,
+        "source": figure.source,
+        "to_reach": to_reach(figure, target),
+        "measured": value,
+        "missed": not (reached and in_time),
+        **how(figure, measured),
+        "against": against,
+        "note": note,
+    }
+
+
+def to_reach(figure: Figure, target: float | None) -> str | None:
+    """In words; None where there is nothing to reach."""
+    if figure.comparison is None:
+        return None
+    within = "" if figure.minutes is None else f", trained within {figure.minutes:g} minutes"
+    return f"{figure.comparison} {number(target)}{within}"
+
+
+def value_of(figure: Figure, measured: Measured) -> float:
+    metrics, folder = measured.run.metrics, measured.run.folder
+    for name, value in figure.needs:
+        if metrics.get(name) != value:
+            raise RunError(f"{folder}: {figure.unit} needs {name} = {value}, got {metrics.get(name)}.")
+    if figure.metric not in metrics:
+        raise RunError(f"{folder} has no {figure.metric}; it has {', '.join(metrics)}.")
+    return metrics[figure.metric]
+
+
+def how(figure: Figure, measured: Measured) -> dict[str, Any]:
+    """Recipe, command, knobs, seed, seconds, threads, data and day of a run."""
+    record, dataset = measured.run.record, measured.run.dataset
+    from_report = figure.metric.startswith("likelihood_")
+    images = measured.run.metrics["likelihood_images" if from_report else "images"]
+    setting = data_setting(dataset.get("binarize", "none"), record["seed"])
+    return {
+        "recipe": measured.recipe,
+        "command": measured.command,
+        "settings": record["settings"],
+        "evaluation": measured.evaluation if from_report else None,
+        "seed": record["seed"],
+        "seconds": round(record["seconds"], 1),
+        "threads": record["settings"].get("num_threads"),
+        "data": f"{dataset['name']}, {images:,.0f} pictures of {dataset['eval_split']!r}, {setting}",
+        "date": record.get("date"),
+    }
+
+
+# -- docs/results.json -------------------------------------------------------------------------------------------------
+
+
+def load_results(root: Path) -> dict[str, Any]:
+    """{"figures": entries, "bake_off": table or None, "negative": sentences, "runs": recipe -> config and record}"""
+    path = root / RESULTS
+    empty = {"figures": [], "bake_off": None, "negative": [], "runs": {}}
+    return {**empty, **read_json(path, "start with update_results.py add")} if path.exists() else empty
+
+
+def save_results(results: dict[str, Any], root: Path) -> None:
+    (root / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def put_entry(results: dict[str, Any], entry: dict[str, Any]) -> None:
+    """Adds an entry in the order of FIGURES; one of the same figure and command is replaced."""
+    same = ("figure", "command")
+    kept = [old for old in results["figures"] if any(old[key] != entry[key] for key in same)]
+    results["figures"] = sorted([*kept, entry], key=lambda one: list(FIGURES).index(one["figure"]))
+
+
+def put_card(results: dict[str, Any], measured: Measured, root: Path) -> None:
+    """Keeps what a card of this recipe shows, and its picture if it is small."""
+    config = read_json(measured.run.folder / "config.json", "the model's config")
+    of_transformers = ("auto_map", "architectures", "transformers_version", "dtype")
+    config = {name: value for name, value in config.items() if name not in of_transformers}
+    results["runs"][measured.recipe] = {"config": config, "record": measured.run.record}
+    results["runs"] = dict(sorted(results["runs"].items()))
+    picture, place = measured.run.folder / PICTURE, root / PICTURES / measured.recipe
+    if picture.is_file() and picture.stat().st_size <= LARGEST_PICTURE:
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, place / PICTURE)
+
+
+def put_bake_off(results: dict[str, Any], folder: Path) -> None:
+    """The table that scripts/bake_off.py left in `folder`."""
+    result = read_json(folder / "bake_off.json", "the table of scripts/bake_off.py")
+    settings = dict(result["settings"])
+    dataset = shared_name(settings.pop("dataset_name"), "zalando-datasets/fashion_mnist")
+    settings = {name: value for name, value in settings.items() if value is not None}
+    place = [] if dataset == "zalando-datasets/fashion_mnist" else [f"--dataset_name={dataset}"]
+    command = shlex.join(["python", "scripts/bake_off.py", *place, *recipe_flags(settings)])
+    results["bake_off"] = {"command": command, "data": dataset, "rows": result["rows"], "runs": result["runs"]}

@@ -1,0 +1,214 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What docs/RESULTS.md and the cards say is what docs/results.json holds, and that is what runs measured."""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from training_runs import ROOT, train_here
+
+from hf_autoencoders.hub.cards import RunError, number
+from hf_autoencoders.hub.results import FIGURES, IDLE, load_results, measure, read_measured, settings_of
+from hf_autoencoders.hub.results_page import pages
+
+
+RESULTS = load_results(ROOT)
+ENTRIES = RESULTS["figures"]
+NAMES = [f"{entry['figure']}-{i}" for i, entry in enumerate(ENTRIES)]
+HOWS = [*ENTRIES, *(entry["against"] for entry in ENTRIES if entry["against"])]
+PAGES = pages(RESULTS, ROOT)
+
+
+# -- what the repository says ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_exactly_what_the_results_give(path):
+    """Otherwise: python scripts/update_results.py write"""
+    assert (ROOT / path).read_text(encoding="utf-8") == PAGES[path]
+
+
+def test_no_card_stands_without_results():
+    cards = {f"model_cards/{path.name}" for path in (ROOT / "model_cards").glob("*.md")} - {"model_cards/TEMPLATE.md"}
+    assert cards == PAGES.keys() - {"docs/RESULTS.md"}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_missed_agrees_with_the_numbers(entry):
+    """`missed` by reading `to_reach` as people do."""
+    goal = re.fullmatch(r"(<=|>=|<|>) (\S+?)(?:, trained within (\d+) minutes)?", entry["to_reach"] or "")
+    assert bool(goal) == (entry["to_reach"] is not None)
+    if goal is None:
+        assert not entry["missed"]
+        return
+    compared, target, minutes = goal.groups()
+    target = entry["against"]["measured"] if entry["against"] else float(target)
+    reached = eval(f"{entry['measured']!r} {compared} {target!r}")
+    assert entry["missed"] == (not reached or minutes is not None and entry["seconds"] > 60 * int(minutes))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_an_entry_names_its_figure_as_it_is_defined(entry):
+    figure = FIGURES[entry["figure"]]
+    assert (entry["title"], entry["unit"], entry["published"]) == (figure.title, figure.unit, figure.published)
+    assert entry["published"] is None or entry["source"]
+    if figure.target is not None:
+        assert entry["to_reach"].startswith(f"{figure.comparison} {number(figure.target)}")
+
+
+@pytest.mark.parametrize("how", HOWS, ids=lambda how: how["recipe"])
+def test_the_command_of_a_number_gives_the_knobs_that_were_measured(how):
+    """A recipe that changes after its run makes the number one of another experiment."""
+    words = shlex.split(how["command"])
+    assert words[:4] == ["accelerate", "launch", "scripts/train.py", "--recipe"]
+    assert words[4] == f"scripts/recipes/{how['recipe']}.yaml" and (ROOT / words[4]).is_file()
+    typed = settings_of(["--recipe", str(ROOT / words[4]), *words[5:]])
+    assert {name: value for name, value in typed.items() if name not in IDLE} == how["settings"]
+
+
+@pytest.mark.parametrize("recipe", RESULTS["runs"])
+def test_a_card_and_the_figures_of_its_recipe_tell_the_same_numbers(recipe):
+    record = RESULTS["runs"][recipe]["record"]
+    for entry in ENTRIES:
+        if entry["command"] == record["command"] and entry["seconds"] == round(record["seconds"], 1):
+            assert record["metrics"][FIGURES[entry["figure"]].metric] == entry["measured"]
+
+
+@pytest.mark.parametrize("path", ["docs/results.json", *PAGES])
+def test_no_path_of_a_machine_is_written_down(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.:/`\]])/(?:[\w.-]+/)*[\w.-]+", text.replace("](/", "]("))
+    assert "../data" not in text and "../shared" not in text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_relative_links_lead_somewhere(path):
+    page = ROOT / path
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+# -- how it gets there -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two short runs on digits: a recipe as it is but for its length, and with a smaller codebook."""
+    place = tmp_path_factory.mktemp("runs")
+    recipe = ("--recipe", str(ROOT / "scripts/recipes/vqvae-digits.yaml"))
+    short = ("--max_train_steps", "3", "--num_threads", "1", "--logging_steps", "3", "--block_out_channels", "8", "8")
+    for name, flags in {"whole": (), "small": ("--codebook_size", "16")}.items():
+        assert train_here([*recipe, *short, *flags, "--output_dir", str(place / name)]) == 0
+    return place
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A checkout without results."""
+    for folder in ("scripts/recipes", "model_cards"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "model_cards/TEMPLATE.md", tmp_path / "model_cards")
+    recipe = (ROOT / "scripts/recipes/vqvae-digits.yaml").read_text().replace("[32, 64]", "[8, 8]")
+    recipe = recipe.replace("num_train_epochs: 40", "max_train_steps: 3")
+    (tmp_path / "scripts/recipes/vqvae-digits.yaml").write_text(recipe)
+    return tmp_path
+
+
+def update(root: Path, *flags: object) -> int:
+    spec = importlib.util.spec_from_file_location("update_results", ROOT / "scripts/update_results.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main([str(flag) for flag in flags], root)
+
+
+def shortened(root: Path) -> None:
+    """The recipe that the runs started from also sets the epochs, which the steps overrule."""
+    path = root / "scripts/recipes/vqvae-digits.yaml"
+    path.write_text(path.read_text() + "num_train_epochs: 40\n")
+
+
+def test_a_run_becomes_an_entry_a_page_and_a_card(runs, root):
+    shortened(root)
+    assert update(root, "add", runs / "whole", "--figure", "keras-vqvae", "--note", "Three steps only.") == 0
+    results = load_results(root)
+    (entry,) = results["figures"]
+    record = json.loads((runs / "whole/metrics.json").read_text())
+    assert entry["measured"] == record["metrics"]["nmse"] and entry["missed"]  # three steps reach nothing
+    assert entry["command"] == (
+        "accelerate launch scripts/train.py --recipe scripts/recipes/vqvae-digits.yaml --num_threads=1"
+    )
+    assert entry["threads"] == 1 and entry["data"] == "digits, 360 pictures of 'test', grey levels"
+    page, card = (root / "docs/RESULTS.md").read_text(), (root / "model_cards/vqvae-digits.md").read_text()
+    assert f"| {number(entry['measured'])} | **missed** |" in page and "Three steps only." in page
+    assert f"| {number(record['metrics']['psnr'])} | dB |" in card and str(runs) not in page + card
+    assert "![held-out images and their reconstructions](images/vqvae-digits/reconstructions.png)" in card
+    assert (root / "model_cards/images/vqvae-digits/reconstructions.png").stat().st_size <= 30_000
+
+
+def test_a_run_added_twice_is_one_entry_and_another_command_is_a_second_one(runs, root):
+    shortened(root)
+    for name in ("whole", "whole", "small"):
+        assert update(root, "add", runs / name, "--figure", "keras-vqvae") == 0
+    entries = load_results(root)["figures"]
+    assert len(entries) == 2
+    assert entries[1]["command"].endswith("--num_threads=1 --codebook_size=16 --output_dir=runs/small")
+    assert list(load_results(root)["runs"]) == ["vqvae-digits"]  # a changed recipe has no card
+
+
+def test_a_comparison_names_both_runs(runs, root):
+    shortened(root)
+    whole, small = (read_measured(runs / name, root) for name in ("whole", "small"))
+    entry = measure("codebook-512-error", whole, small)
+    first, second = (json.loads((runs / name / "metrics.json").read_text())["metrics"]["mse"] for name in ("whole", "small"))
+    assert entry["to_reach"] == f"< {number(second)}" and entry["missed"] == (first >= second)
+    assert entry["against"]["measured"] == second and "--codebook_size=16" in entry["against"]["command"]
+    with pytest.raises(RunError, match="needs a second run"):
+        measure("codebook-512-error", whole)
+    with pytest.raises(RunError, match="compares no second run"):
+        measure("keras-vqvae", whole, small)
+
+
+def test_a_likelihood_counts_only_with_the_samples_that_its_name_says(runs, root, tmp_path):
+    shortened(root)
+    run = Path(shutil.copytree(runs / "whole", tmp_path / "run"))
+    (run / "report").mkdir()
+    figures = {"likelihood_num_samples": 100, "likelihood_images": 10000, "likelihood_importance_bound": 86.0}
+    for samples in (100, 5000):
+        report = {"metrics": {**figures, "likelihood_num_samples": samples}}
+        (run / "report/metrics.json").write_text(json.dumps(report))
+        measured = read_measured(run, root)
+        assert measured.evaluation.endswith(f"--num_importance_samples {samples}")
+        if samples == 100:
+            with pytest.raises(RunError, match="needs likelihood_num_samples = 5000, got 100"):
+                measure("vae-likelihood", measured)
+    entry = measure("vae-likelihood", measured)
+    assert entry["measured"] == 86.0 and not entry["missed"]
+    assert entry["to_reach"] == "<= 86.8, trained within 60 minutes"
+
+
+def test_a_run_older_than_its_recipe_is_refused_in_one_line(runs, root, capsys):
+    shortened(root)
+    path = root / "scripts/recipes/vqvae-digits.yaml"
+    path.write_text(path.read_text() + "weight_decay: 0.01\n")
+    assert update(root, "add", runs / "whole") == 2
+    error = capsys.readouterr().err
+    assert "was trained before vqvae-digits.yaml set weight_decay" in error and error.count("\n") == 1
+
+
+def test_unknown_figures_and_folders_are_named_in_one_line(runs, root, capsys):
+    shortened(root)
+    assert update(root, "add", runs / "whole", "--figure", "none") == 2
+    assert "There is no figure 'none'; there are deep-ae" in capsys.readouterr().err
+    assert update(root, "add", runs / "nowhere") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_did_not_work_is_written_down_once(root):
+    for _ in range(2):
+        assert update(root, "negative", "It was tried.") == 0
+    assert (root / "docs/RESULTS.md").read_text().count("- It was tried.\n") == 1
