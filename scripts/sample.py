@@ -3,9 +3,12 @@
 
     python scripts/sample.py --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
 
-Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else.
+Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else. --measure DATASET compares
+them with its held-out pictures, beside as many real ones (FD-CNN, precision, recall, coverage; with --judge the share that
+is taken for the class asked for).
 """
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -14,12 +17,16 @@ from typing import Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+from hf_autoencoders.evaluation.feature_net import load_feature_net, load_judge
+from hf_autoencoders.evaluation.features import measure_samples
 from hf_autoencoders.priors.autoregressive import generate_images, load_prior, sequencer_of
 from hf_autoencoders.priors.training import picture_grid
 from hf_autoencoders.training.arguments import Parser, knob
+from hf_autoencoders.training.checkpoints import write_atomically
+from hf_autoencoders.training.data import load_images
 
 
 @dataclass
@@ -41,6 +48,8 @@ class SampleArguments:
     seed: int = knob(0, "of the draws")
     batch_size: int = knob(256, "pictures drawn at once")
     columns: int | None = knob(None, "pictures in a row (default: those of one class)")
+    measure: str | None = knob(None, "data set ('digits', a Hub id, a folder) to measure the pictures against")
+    judge: str | None = knob(None, "with --measure: weights of train_feature_classifier.py, for the class accuracy")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "where to compute")
 
 
@@ -67,6 +76,8 @@ def check(arguments: SampleArguments, unknown: list[str]) -> None:
         raise ValueError("--num_images, --batch_size and --columns must be at least 1.")
     if arguments.unconditional and arguments.labels:
         raise ValueError("--labels and --unconditional exclude each other.")
+    if arguments.judge and not arguments.measure:
+        raise ValueError("--judge has no effect without --measure: leave it out, or name a data set to compare with.")
 
 
 def draw(arguments: SampleArguments) -> None:
@@ -83,6 +94,26 @@ def draw(arguments: SampleArguments) -> None:
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     picture_grid(pictures, columns).save(arguments.output)
     print(f"{len(pictures)} pictures in {seconds:.1f} s, {len(pictures) / seconds:.1f} images/s: {arguments.output}")
+    if arguments.measure:
+        measure(arguments, pictures.cpu(), labels)
+
+
+def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int] | None) -> None:
+    """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture."""
+    processor = load(AutoImageProcessor.from_pretrained, arguments.image_tokenizer)
+    images = load_images(arguments.measure, to_uint8=processor.to_uint8, max_train_samples=len(pictures))
+    judge = load_judge(arguments.judge) if arguments.judge else None
+    reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
+    both = labels is not None and images.train.labels is not None
+    figures = measure_samples(
+        pictures, reference["pixel_values"], real["pixel_values"], load_feature_net(), judge=judge,
+        labels=torch.tensor(labels) if both else None, real_labels=images.train.labels if both else None,
+    )  # fmt: skip
+    for name in (name for name in figures if f"{name}_of_real_data" in figures):
+        print(f"  {name} {figures[name]:.4g} (real data: {figures[name + '_of_real_data']:.4g})")
+    path = Path(arguments.output).with_suffix(".json")
+    write_atomically(path, json.dumps({"measure": figures, "settings": vars(arguments)}, indent=1) + "\n")
+    print(f"against {len(reference['pixel_values']):,} held-out pictures of {arguments.measure}: {path}")
 
 
 def draw_from_prior(arguments: SampleArguments, image_model, device: str, generator: torch.Generator):
@@ -107,9 +138,10 @@ def wanted(arguments: SampleArguments, classes: int) -> tuple[list[int] | None, 
 
 def load(from_pretrained, name: str):
     try:
-        return from_pretrained(name).eval()
+        loaded = from_pretrained(name)
     except OSError as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
+    return loaded.eval() if isinstance(loaded, torch.nn.Module) else loaded
 
 
 if __name__ == "__main__":

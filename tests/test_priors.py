@@ -23,6 +23,7 @@ from hf_autoencoders import (
     VQVAEConfig,
     VQVAEModel,
 )
+from hf_autoencoders.evaluation.feature_net import FeatureNet, save_feature_net
 from hf_autoencoders.evaluation.likelihood import measure_likelihood
 from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
 from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
@@ -350,12 +351,27 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
         (["--temperature", 0, "--prior", trained], "--temperature must be positive"),
         (["--labels", 11, "--prior", trained], "Labels must lie in 0..9"),
         (["--prior", tmp_path / "nothing"], "cannot be loaded"),
+        (["--judge", "x", "--prior", trained], "--judge has no effect without --measure"),
         (["--top_q", 1], "Unknown argument '--top_q'"),
         (["--guidance_scale", 2, "--unconditional", "--prior", trained], "leads towards a class: give `labels`"),
     ):
         assert sample.main([*map(str, [*given, *wrong])]) == 2
         error = capsys.readouterr().err.strip()
         assert says in error and "\n" not in error
+
+
+def test_the_sampling_script_measures_what_it_draws_beside_real_pictures(trained, tokenizer, tmp_path, capsys):
+    torch.manual_seed(0)
+    save_feature_net(FeatureNet(), tmp_path / "judge.safetensors", seed=0)  # knows nothing: a tenth is right by chance
+    given = ["--image_tokenizer", tokenizer, "--prior", trained, "--output", tmp_path / "grid.png", "--device", "cpu"]
+    given += ["--measure", "digits", "--judge", tmp_path / "judge.safetensors"]
+    assert sample.main([*map(str, given)]) == 0
+    out, figures = capsys.readouterr().out, json.loads((tmp_path / "grid.json").read_text())["measure"]
+    assert figures["samples"] == 80 and figures["reference_images"] == 360
+    assert f"fd_cnn {figures['fd_cnn']:.4g} (real data: {figures['fd_cnn_of_real_data']:.4g})" in out
+    assert figures["fd_cnn"] > figures["fd_cnn_of_real_data"] and 0 <= figures["class_accuracy"] <= 1
+    assert sample.main([*map(str, given), "--num_images", "200"]) == 2  # 2,000 pictures, of 1,437 to compare with
+    assert "needs as many real pictures" in capsys.readouterr().err
 
 
 def test_pictures_that_cannot_be_right_are_refused_in_one_line(trained, tokenizer, tmp_path, capsys):
