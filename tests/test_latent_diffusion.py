@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, DiTPipeline, LDMPipeline, UNet2DModel, VQModel
+from loopback_hub import LoopbackHub
 from transformers import AutoModel
 
 from hf_autoencoders import (
@@ -308,6 +309,32 @@ print([(picture.mode, picture.size) for picture in pictures])
     expected = [DiTPipeline, AutoencoderKL, UNet2DModel, LDMPipeline, VQModel, UNet2DModel, AutoencoderKL]
     assert classes == str([part.__name__ for part in expected])
     assert pictures == str([("L", (8, 8))] * 5)
+
+
+@pytest.mark.slow
+def test_a_pipeline_goes_to_the_hub_and_opens_there_without_our_package(vae_folder, tmp_path):
+    publish = [
+        sys.executable, ROOT / "scripts" / "train_latent_diffusion.py", "--image_model", vae_folder, "--cpu",
+        "--block_out_channels", "8", "--sample_steps", "2", "--max_train_steps", "2", "--output_dir", "run",
+        "--push_to_hub", "--hub_model_id", "org/digits-diffusion",
+    ]  # fmt: skip
+    open_it = """
+import sys
+sys.modules["hf_autoencoders"] = None  # an import would fail
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained("org/digits-diffusion")
+assert pipeline([3, 7], num_inference_steps=2).images[0].size == (8, 8)
+"""
+    with LoopbackHub() as hub:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= {**hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+        elsewhere = {**environment, "HF_HOME": str(tmp_path / "another home")}
+        for command, variables in (
+            ([*map(str, publish)], {**environment, "PYTHONPATH": str(ROOT)}),
+            ([sys.executable, "-c", open_it], elsewhere),
+        ):
+            done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_run_leaves_a_card_and_samples(trained, vae_folder):
