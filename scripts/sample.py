@@ -3,9 +3,9 @@
 
     python scripts/sample.py --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
 
-Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else. --measure DATASET compares
-them with its held-out pictures, beside as many real ones (FD-CNN, precision, recall, coverage; with --judge the share that
-is taken for the class asked for).
+Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else.
+--measure DATASET compares them with its held-out pictures, beside as many real ones: FD-CNN, precision, recall,
+coverage, and with --judge the share that is taken for the class asked for.
 """
 
 import json

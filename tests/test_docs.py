@@ -1,10 +1,12 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What the pages in docs/ say is true: their snippets run, their files exist."""
+"""What the pages in docs/ say is true: their snippets and commands run, their files exist."""
 
+import json
 from pathlib import Path
 
 import pytest
-from documents import named_files, run_snippets
+from documents import commands, named_files, run_snippets
+from training_runs import run_script_here
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,3 +23,28 @@ def test_the_files_that_are_named_exist(page):
 def test_transformers_own_models_take_our_tokens():
     _, said = run_snippets((ROOT / "docs" / "transformers.md").read_text(), "transformers.md")
     assert {"words", "answer", "drawn", "pictures", "hidden"} <= set(said)
+
+
+# What makes a command of a page short, and nothing else of it.
+SHORT = {
+    "train.py": ("--max_train_steps", "10", "--num_threads", "1"),
+    "train_prior.py": ("--max_train_steps", "5", "--num_threads", "1"),
+    "encode_dataset.py": ("--num_threads", "1"),
+}
+
+
+def test_from_tokens_to_new_pictures(tmp_path, monkeypatch):
+    """docs/priors.md, command by command, then snippet by snippet."""
+    page = (ROOT / "docs" / "priors.md").read_text()
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page):
+        assert words[:2] == ["accelerate", "launch"] or words[0] == "python", words
+        script = next(word for word in words if word.startswith("scripts/"))
+        flags = words[words.index(script) + 1 :]
+        assert run_script_here(script, [*flags, *SHORT.get(Path(script).name, ())]) == 0, words
+    trained = json.loads(Path("runs/prior-tokens/metrics.json").read_text())["metrics"]
+    assert trained["images"] == 360 and json.loads(Path("samples.json").read_text())["measure"]["samples"] == 200
+    names, said = run_snippets(page, "priors.md")
+    assert {"pictures", "tokens", "ids", "grids", "free", "pixels"} <= set(said)
+    assert names["report"].prior == "learned codes"

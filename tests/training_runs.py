@@ -33,20 +33,25 @@ def tiny(model_type: str, output_dir: Path, *flags: object) -> list[str]:
     return [str(f) for f in ("--model_type", model_type, *model, *TINY, "--output_dir", output_dir, *flags)]
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
+def load_script(path: Path = SCRIPT):
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def train_here(flags: list[str]) -> int:
-    """`train.py FLAGS` in this process: its exit code. Accelerate's singletons are cleared: a new process has none."""
+    """`train.py FLAGS` in this process: its exit code."""
+    return run_script_here("scripts/train.py", flags)
+
+
+def run_script_here(script: str, flags: list[str]) -> int:
+    """A script of this repository in this process. Accelerate's singletons are cleared: a new process has none."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     threads = torch.get_num_threads()
     try:
-        return load_script().main(flags)
+        return load_script(ROOT / script).main(flags)
     finally:
         torch.set_num_threads(threads)
 
