@@ -167,10 +167,9 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     planned = settings_of(["--recipe", str(path)])
     settings = {name: value for name, value in run.record["settings"].items() if name not in IDLE}
     settings["dataset_name"] = shared_name(settings["dataset_name"], planned["dataset_name"])
-    missing = sorted(planned.keys() - settings.keys() - IDLE)
-    if missing:
-        raise RunError(f"{folder} was trained before {path.name} set {', '.join(missing)}: train it again.")
     changed = {name: value for name, value in settings.items() if planned.get(name) != value}
+    unset = planned.keys() - settings.keys() - IDLE - ({"num_train_epochs"} if "max_train_steps" in settings else set())
+    changed |= dict.fromkeys(sorted(unset), "null")  # left the recipe's knob at its default
     as_recipe = not changed.keys() - {"num_threads"}
     name = recipe if as_recipe else Path(folder).resolve().name
     place = [] if as_recipe else [f"--output_dir=runs/{name}"]

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The pages that follow from docs/results.json: docs/RESULTS.md, and model_cards/<recipe>.md by the template of cards."""
+"""The pages that follow from docs/results.json: docs/RESULTS.md, and model_cards/<recipe>.md by their template."""
 
 from pathlib import Path
 from typing import Any
