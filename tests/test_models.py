@@ -164,6 +164,27 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(kind):
     torch.testing.assert_close(path[:, -1], model.reconstruct(b))
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@torch.no_grad()
+def test_an_interpolation_is_a_straight_line_in_the_models_own_latent_space(kind):
+    """AE and VAE: codes and means. VQ-VAE: vectors before they are quantised. dVAE: probabilities of the codes."""
+    model, a, b = make(kind).eval(), images(2), images(2, seed=1)
+    for step, pictures in enumerate(model.interpolate(a, b, 4).unbind(1)):
+        near, far = 1 - step / 3, step / 3
+        if kind == "dvae":
+            probabilities = near * model.get_codebook_probs(a, 1.0) + far * model.get_codebook_probs(b, 1.0)
+            vectors = (probabilities @ model.quantize.embedding.weight).transpose(1, 2)  # (B, D, h * w)
+            expected = model.decode(vectors.unflatten(2, model.grid_size), force_not_quantize=True).sample
+        else:
+            line = near * model.encode(a).latents + far * model.encode(b).latents
+            if kind == "vqvae":
+                rows, codebook = line.permute(0, 2, 3, 1).flatten(0, 2), model.quantize.embedding.weight
+                expected = model.decode_image_tokens(torch.cdist(rows, codebook).argmin(1).view(2, *model.grid_size))
+            else:
+                expected = model.decode(line).sample
+        torch.testing.assert_close(pictures, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_an_autoencoder_samples_only_after_its_latents_were_measured(tmp_path):
     model = make("ae").eval()
     with pytest.raises(ValueError, match="measure_latents"):
