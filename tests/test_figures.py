@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The published figures in short: minutes cut to seconds, with a range around what was measured (docs/RESULTS.md has the
-whole runs). Thirty principal components, 13.87, are in test_metrics.py."""
+"""The published figures in short: minutes cut to seconds, with a range around what was measured.
+
+docs/RESULTS.md has the whole runs; thirty principal components, 13.87, are in test_metrics.py.
+"""
 
 import importlib.util
 import json
