@@ -295,7 +295,8 @@ class Exhibit:
         return self.model.decode_image_tokens(tokens[None])[0].cpu()
 
     def palette(self, limit: int = 512) -> list[int]:
-        """The codes met most often, by how bright they paint: background, met everywhere, comes last."""
+        """The codes met most often, bright painters first; background, met everywhere, last, then never met ones."""
         frequent = self.backdrop.counts.argsort(descending=True, stable=True)[:limit]
         brightness = self.backdrop.atlas[frequent].float().flatten(1).mean(1)
+        brightness[self.backdrop.counts[frequent] == 0] = -1
         return frequent[brightness.argsort(descending=True, stable=True)].tolist()

@@ -28,7 +28,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 
-PATIENCE = 90  # seconds; a busy machine is no failure
+PATIENCE = 240  # seconds; a busy machine is no failure
 LOCAL = ("http://127.0.0.1:", "data:", "blob:", "chrome")
 
 
