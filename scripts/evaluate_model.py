@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave busy c
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -26,9 +28,11 @@ from hf_autoencoders.evaluation.feature_net import load_judge
 from hf_autoencoders.evaluation.likelihood import data_setting
 from hf_autoencoders.evaluation.report import Knobs, write_report
 from hf_autoencoders.evaluation.subject import Subject
+from hf_autoencoders.priors.autoregressive import load_prior, sequencer_of
+from hf_autoencoders.priors.likelihood import code_nats
 from hf_autoencoders.training.augmentation import BINARIZE
 from hf_autoencoders.training.data import ImageSplits
-from hf_autoencoders.training.run_data import COLUMNS, images_of_run
+from hf_autoencoders.training.run_data import COLUMNS, images_of_run, read_record
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
     add("--judge", help="weights of scripts/train_feature_classifier.py, another seed than the package's")
+    add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
     add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")
     add("--seed", type=int, default=0)
@@ -72,10 +77,20 @@ def run(arguments: argparse.Namespace) -> int:
     if beside is not None and beside.name == subject.name:
         subject.name, beside.name = arguments.run, arguments.beside
     judge = None if arguments.judge is None else load_judge(arguments.judge)
-    knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples)
+    nats = None if arguments.prior is None else nats_under(arguments.prior, subject)
+    knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples, nats)
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
     print(f"{len(metrics)} figures in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
     return 0
+
+
+def nats_under(prior: str, subject: Subject) -> Callable[[Tensor], Tensor]:
+    """What codes cost under a prior; without classes, unless it knows no pictures without one."""
+    if not subject.has_codes:
+        raise ValueError(f"--prior {prior}: {subject.name} has no codes that a prior could be of.")
+    model = load_prior(prior).to(subject.model.device)
+    needs_labels = sequencer_of(model).num_classes and not sequencer_of(model).class_dropout
+    return code_nats(model, subject.model, subject.held_out.labels if needs_labels else None)
 
 
 def default_folder(run: str) -> Path:
@@ -114,12 +129,19 @@ def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
     return {
         "model": f"{config.model_type}, {config.backbone} backbone, {config.reconstruction_loss} likelihood, "
         f"{sum(p.numel() for p in subject.model.parameters()):,} parameters",
-        "data": f"{arguments.dataset_name or 'as trained'}: {len(subject.held_out):,} held-out pictures",
+        "data": f"{dataset_label(arguments)}: {len(subject.held_out):,} held-out pictures",
         "data setting": subject.setting,
         "seed": str(arguments.seed),
         "judge": arguments.judge or "none",
+        **({} if arguments.prior is None else {"prior": arguments.prior}),
         "command": shlex.join(["python", *sys.argv]),
     }
+
+
+def dataset_label(arguments: argparse.Namespace) -> str:
+    """The data set's name: of a local folder its last part."""
+    name = arguments.dataset_name or read_record(arguments.run).get("dataset", {}).get("name", "unknown data")
+    return Path(name).name if Path(name).exists() or name.startswith((".", "/")) else name
 
 
 if __name__ == "__main__":

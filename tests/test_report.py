@@ -25,7 +25,7 @@ from hf_autoencoders import (
 from hf_autoencoders.evaluation import plots
 from hf_autoencoders.evaluation.feature_net import FeatureNet, load_judge, save_feature_net
 from hf_autoencoders.evaluation.metrics import evaluate
-from hf_autoencoders.evaluation.report import PAGES, Knobs, gaps_page, pairs_of_classes, write_report
+from hf_autoencoders.evaluation.report import PAGES, Knobs, gaps_page, likelihood_page, pairs_of_classes, write_report
 from hf_autoencoders.evaluation.report_html import build_html
 from hf_autoencoders.evaluation.subject import Subject
 from hf_autoencoders.training.data import CachedImages
@@ -98,7 +98,8 @@ def test_a_report_shows_what_its_model_has(kind, tmp_path, run_folder, judge):
     html = (tmp_path / "report" / "index.html").read_text()
     assert html.count("data:image/png;base64,") == len(pictures)
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # nothing is fetched from elsewhere
-    assert all(name.replace("_", " ") in html for name in metrics)
+    shown = (name.removeprefix("likelihood_").removeprefix("gaps_") for name in metrics)  # their pages' titles
+    assert all(name.replace("_", " ") in html for name in shown)
 
 
 def test_figures_of_a_report_are_those_of_the_whole_held_out_set(tmp_path):
@@ -184,6 +185,18 @@ def test_every_axis_of_a_plot_has_a_label(tmp_path, run_folder, judge):
                         assert axes.get_xlabel() and axes.get_ylabel(), (kind, picture.name)
 
 
+def test_a_learned_prior_adds_its_nats_to_those_of_the_decoder(tmp_path):
+    """1.5 nats a code, 16 codes, 64 pixels; beside it the uniform prior stays: 16 ln 6."""
+    one = subject("vqvae")
+    page = likelihood_page(one, Knobs(code_nats=lambda tokens: torch.full((len(tokens),), 24.0)))
+    nats = page.metrics["likelihood_learned_prior_reconstruction"] + 24
+    assert page.metrics["likelihood_learned_prior_bound"] == pytest.approx(nats)
+    assert page.metrics["likelihood_learned_prior_bits_per_dim"] == pytest.approx(nats / (64 * np.log(2)) + 8)
+    assert page.metrics["likelihood_rate"] == pytest.approx(16 * np.log(6))
+    with pytest.raises(ValueError, match="has no codes"):
+        likelihood_page(subject("vae"), Knobs(code_nats=lambda tokens: tokens))
+
+
 # -- the script --------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +234,7 @@ def test_the_script_ends_mistakes_with_one_line(saved, tmp_path, capsys):
         ("does not say what it was trained on: give --dataset_name", [str(saved)]),
         ("no such folder", [str(saved), "--dataset_name", str(tmp_path / "nothing")]),
         ("is no folder here: --output_dir", ["org/model"]),
+        ("has no codes that a prior could be of", [str(saved), "--dataset_name", "digits", "--prior", "any"]),
         ("no classifier", [str(saved), "--dataset_name", "digits", "--judge", str(tmp_path / "none.safetensors")]),
     ):
         assert script().main(arguments) == 2

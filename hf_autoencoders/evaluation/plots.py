@@ -253,8 +253,8 @@ def gaps(models: Sequence[tuple[str, Plane, Tensor, Gaps]], examples: int = 40) 
 
     Gap points that the judge takes for a digit are circles, the others crosses.
     """
-    figure = Figure(figsize=(5.6 * len(models), 8.0))
-    grid = figure.subplots(2, len(models), squeeze=False, height_ratios=(5, 2.2))
+    figure = Figure(figsize=(5.6 * len(models), 8.4))
+    grid = figure.subplots(2, len(models), squeeze=False, height_ratios=(5, 2.2), gridspec_kw={"hspace": 0.08})
     for column, (name, plane, codes, found) in enumerate(models):
         scatter_gaps(grid[0, column], name, plane, codes, found)
         bottom = grid[1, column]
@@ -278,8 +278,8 @@ def scatter_gaps(axes: Axes, name: str, plane: Plane, codes: Tensor, found: Gaps
     set_window(axes, found.window)
     label_plane(axes, plane)
     taken = "no gap" if found.accepted is None else f"{found.accepted:.0%} of them taken for a digit"
-    axes.set_title(f"{name}: gaps cover {found.share:.1%} of the window, {taken}", size=10)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, markerscale=1.5)
+    axes.set_title(f"{name}: gaps cover {found.share:.1%} of the window,\n{taken}", size=10)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, markerscale=1.5, columnspacing=1)
 
 
 # -- curves and bars ---------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def unit_kl(use: LatentUse, title: str) -> Figure:
     axes.bar(rank[active], kl[active], color=BLUE, label=f"active, Var$_x$(E$_q$[z]) > {ACTIVE_VARIANCE}")
     if not active.all():
         axes.bar(rank[~active], kl[~active], color="white", edgecolor=ORANGE, hatch="///", label="inactive")
-    axes.set_xlim(0.3, max(10, len(kl)) + 0.7)
+    axes.set_xlim(0.3, max(4, len(kl)) + 0.7)
     axes.set_xlabel("latent unit, by its KL")
     axes.set_ylabel("KL to the prior [nats per image]")
     axes.xaxis.get_major_locator().set_params(integer=True)

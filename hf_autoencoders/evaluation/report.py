@@ -23,7 +23,7 @@ from .codes import code_atlas, errors_around_quantizer, relaxation_gap
 from .feature_net import FeatureNet, load_feature_net
 from .features import acceptance, accepted_share, measure_samples
 from .latent_space import Gaps, find_gaps
-from .likelihood import measure_latent_use, measure_likelihood
+from .likelihood import description_length, measure_latent_use, measure_likelihood
 from .metrics import code_figures, count_codes, evaluate
 from .report_html import build_html
 from .subject import Subject
@@ -66,12 +66,14 @@ class Knobs:
         beside: a second model, for the comparison of the gaps.
         num_importance_samples: k of the importance weighted bound; 0 leaves it out (5,000 takes minutes).
         num_samples: from the prior, that FD-CNN is measured on.
+        code_nats: of a learned prior, see `measure_likelihood`; gives bits/dim of prior and decoder together.
     """
 
     judge: FeatureNet | None = None
     beside: Subject | None = None
     num_importance_samples: int = 0
     num_samples: int = 5000
+    code_nats: Callable[[Tensor], Tensor] | None = None
 
     @property
     def classifier(self) -> FeatureNet:
@@ -105,11 +107,23 @@ def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
     )
     metrics = {f"likelihood_{name}": value for name, value in report.to_dict().items()}
     page = Page("Likelihood", metrics=metrics, notes=report.lines())
+    if knobs.code_nats is not None:
+        add_learned_prior(page, subject, knobs.code_nats)
     if subject.gives_posterior:
         use = measure_latent_use(subject.model, subject.batches())
         title = f"{use.active} of {use.units} latent units are active, KL {use.kl.sum():.2f} nats per image"
         page.pictures.append(Picture("unit_kl", plots.unit_kl(use, title), "How many nats each latent unit carries."))
     return page
+
+
+def add_learned_prior(page: Page, subject: Subject, code_nats: Callable[[Tensor], Tensor]) -> None:
+    """The same figures with the cost of the likeliest codes under a learned prior in place of uniform ones."""
+    if not subject.has_codes:
+        raise ValueError(f"{subject.name} has no codes: a learned prior is one of image tokens.")
+    learned = description_length(subject.model, subject.batches(), subject.setting, code_nats, subject.seed)
+    for name in ("reconstruction", "rate", "bound", "bits_per_dim"):
+        page.metrics[f"likelihood_learned_prior_{name}"] = getattr(learned, name)
+    page.notes += [f"with the learned prior: {line}" for line in learned.lines()[1:]]
 
 
 def plane_page(subject: Subject, knobs: Knobs) -> Page:
@@ -123,11 +137,12 @@ def plane_page(subject: Subject, knobs: Knobs) -> Page:
     decoded = subject.decode(plane.latents(window.grid(side)))
     manifold = plots.manifold(decoded, plane, window, f"{subject.name}: what the points of the plane decode to")
     elsewhere = "" if plane.whole else " The other components are at their mean."
+    caption = f"The plane without its margins: each of {side}x{side} points, decoded.{elsewhere}"
     return Page(
         "Latent plane",
         [
             Picture("latent_plane", codes, f"{what}; a class's name stands at its median."),
-            Picture("manifold", manifold, f"The same window: each of {side}x{side} points, decoded.{elsewhere}"),
+            Picture("manifold", manifold, caption),
         ],
         metrics,
     )

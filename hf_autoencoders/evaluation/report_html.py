@@ -16,9 +16,11 @@ figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; }
 figcaption, .note { color: #444; font-size: .92rem; }
 nav a { margin-right: 1rem; } a { color: #005a8f; }
 table { border-collapse: collapse; font-size: .92rem; } td, th { padding: .15rem 1.2rem .15rem 0; text-align: left;
-       border-bottom: 1px solid #e6e6e6; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+       border-bottom: 1px solid #e6e6e6; } td.number { text-align: right; white-space: nowrap;
+       font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .92rem; }
 dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { td, th { padding-right: .6rem; } dl { display: block; } dd { margin-bottom: .3rem; } }
 """
 
 # Ends of names and the unit that goes with them; the first that fits counts.
@@ -32,18 +34,24 @@ UNITS = (
     (("squared_error", "squared_error_quantized", "squared_error_unquantized"), "per image, [0, 1] pixels"),
     (("perplexity", "codes_used", "codes_total"), "codes"),
     (("radius",), "latent units"),
+    (("share_of_window", "codebook_usage", "variance_share_1", "variance_share_2"), "share, 0 to 1"),
     (("images", "samples"), "images"),
+    (("nmse",), "share of the pixels' variance"),
+    (("mse",), "[0, 1] pixels"),
+    (("ssim",), "1 is equal"),
     (("bits_per_dim", "bits_per_dim_continuous", "bits_per_dim_discrete"), "bits/dim"),
 )
 
 
 def unit_of(name: str) -> str:
     """
-    >>> unit_of("squared_error"), unit_of("ssim")
+    >>> unit_of("squared_error"), unit_of("likelihood_units")
     ('per image, [0, 1] pixels', '')
     """
     if "relaxation_gap" in name:
         return "nats/image"
+    if "accepted" in name:
+        return "share, 0 to 1"
     return next((unit for ends, unit in UNITS if name.endswith(ends)), "")
 
 
@@ -91,13 +99,26 @@ def section(page: Any, files: dict[str, bytes]) -> str:
         for picture in page.pictures
     )
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in page.notes)
-    return f'<h2 id="{anchor(page.title)}">{escape(page.title)}</h2>\n{figures}\n{table(page.metrics)}\n{notes}'
+    numbers = table(dict(zip(shown_names(page.metrics, page.title), page.metrics.values(), strict=True)), page.metrics)
+    return f'<h2 id="{anchor(page.title)}">{escape(page.title)}</h2>\n{figures}\n{numbers}\n{notes}'
 
 
-def table(metrics: dict[str, Any]) -> str:
+def shown_names(names: Iterable[str], title: str) -> list[str]:
+    """Without the page's title in front where all have it: it stands above the table.
+
+    >>> shown_names(["gaps_vae_radius", "gaps_vae_accepted"], "Gaps"), shown_names(["mse", "gaps_x"], "Gaps")
+    (['vae radius', 'vae accepted'], ['mse', 'gaps x'])
+    """
+    names, prefix = list(names), f"{title.lower()}_"
+    prefix = prefix if all(name.startswith(prefix) for name in names) else ""
+    return [name.removeprefix(prefix).replace("_", " ") for name in names]
+
+
+def table(shown: dict[str, Any], names: Iterable[str]) -> str:
+    """`shown`: value by the name that is shown. `names`: those of the metrics, which tell the units."""
     rows = "".join(
-        f'<tr><td>{escape(name.replace("_", " "))}</td><td class="number">{escape(number(value))}</td>'
-        f"<td>{escape(unit_of(name))}</td></tr>"
-        for name, value in metrics.items()
+        f'<tr><td>{escape(name)}</td><td class="number">{escape(number(value))}</td>'
+        f"<td>{escape(unit_of(metric))}</td></tr>"
+        for (name, value), metric in zip(shown.items(), names, strict=True)
     )
     return f"<table>{rows}</table>" if rows else ""
