@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ NET = {
 }  # fmt: skip
 
 
+@cache
 def digits(count):
     processor = AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8})
     images = load_images("digits", to_uint8=processor.to_uint8).train

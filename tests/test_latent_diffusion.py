@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@cache
 def digits():
     return load_images("digits", to_uint8=processor().to_uint8)
 
