@@ -21,15 +21,17 @@ class TrainingDiverged(RuntimeError):
 class Window:
     """Scalars of the model's outputs since the last line of the log, and how often each code was used.
 
-    Values stay on the device until a line is due, so that no step waits for them. `gathered` holds what all processes
-    have shared already; it is part of a checkpoint, so that a resumed run writes the same next line.
+    Values stay on an accelerator until a line is due, so that no step waits for it. On a CPU they become numbers at
+    once: small tensors that live long, among large ones that come and go, kept gigabytes of heap from being used again.
+    `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes the
+    same next line.
     """
 
     def __init__(self, accelerator: Accelerator, codebook_size: int | None, micro_batches: int = 1):
         self.accelerator = accelerator
         self.codebook_size = codebook_size
         self.micro_batches = micro_batches
-        self.own: dict[str, list[Tensor]] = {}
+        self.own: dict[str, list[Tensor] | list[float]] = {}
         self.gathered: dict[str, list[float]] = {}
         self.own_counts: Tensor | None = None
         self.counts: Tensor | None = None
@@ -38,7 +40,8 @@ class Window:
         """Takes in one micro-batch: every scalar field of the output, and its image tokens."""
         for name, value in (*output.items(), *extra.items()):
             if isinstance(value, Tensor) and value.dim() == 0:
-                self.own.setdefault(name, []).append(value.detach())
+                value = value.item() if value.device.type == "cpu" else value.detach()
+                self.own.setdefault(name, []).append(value)
         tokens = getattr(output, "image_tokens", None)
         if tokens is not None and self.codebook_size is not None:
             counts = count_codes(tokens, self.codebook_size)
@@ -51,7 +54,7 @@ class Window:
             TrainingDiverged: a loss was infinite or no number; names the step.
         """
         if self.own:
-            values = torch.cat([torch.stack(column) for column in self.own.values()]).double()
+            values = torch.cat([as_column(column) for column in self.own.values()]).to(self.accelerator.device)
             shared = self.accelerator.reduce(values, reduction="mean").tolist()
             for name, column in self.own.items():
                 taken, shared = shared[: len(column)], shared[len(column) :]
@@ -87,6 +90,11 @@ class Window:
                     f"The loss became {loss} at step {first}; the last checkpoint was kept. A smaller --learning_rate, "
                     "--max_grad_norm or a longer --lr_warmup_steps may help."
                 )
+
+
+def as_column(values: list[Tensor] | list[float]) -> Tensor:
+    """(N,) float64"""
+    return torch.stack(values).double() if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64)
 
 
 class MetricsLog:
