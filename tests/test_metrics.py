@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
+from hf_autoencoders import VAEConfig, VAEModel
 from hf_autoencoders.evaluation.metrics import bernoulli_floor, bits_per_dim, code_figures, evaluate, psnr, ssim_sigma
 from hf_autoencoders.training.data import CachedImages, collate, load_images
 
@@ -200,6 +201,16 @@ def test_elbo_of_codes_is_likelihood_and_uniform_prior():
     assert figures["kl"] == pytest.approx(16 * math.log(16))
     assert figures["elbo"] == pytest.approx(-figures["negative_log_likelihood"] - 16 * math.log(16))
     assert figures["bits_per_dim_continuous"] == pytest.approx(-figures["elbo"] / 64 / math.log(2) + 8)
+
+
+def test_grey_pixels_have_no_bits_under_a_bernoulli_likelihood():
+    """A cross-entropy with grey targets is no likelihood of them; of binary ones it is."""
+    fields = {"backbone": "mlp", "hidden_sizes": [8], "latent_channels": 2, "reconstruction_loss": "bce"}
+    model = VAEModel(VAEConfig(image_size=8, num_channels=1, **fields))
+    grey = torch.rand(5, 1, 8, 8) * 2 - 1
+    of_grey, of_binary = (evaluate(model, [{"pixel_values": pixels}], ssim=False) for pixels in (grey, grey.sign()))
+    assert of_grey["bernoulli_floor"] > 0 and not any(name.startswith("bits_per_dim") for name in of_grey)
+    assert of_binary["bits_per_dim_discrete"] == pytest.approx(-of_binary["elbo"] / 64 / math.log(2))
 
 
 def test_elbo_draws_from_the_posterior_and_repeats():

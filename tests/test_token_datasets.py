@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from torch.utils.data import DataLoader
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
@@ -35,7 +36,7 @@ def load_script(name):
     return module
 
 
-encode_dataset = load_script("encode_dataset")
+encode_dataset, train_prior = load_script("encode_dataset"), load_script("train_prior")
 
 
 def make_model(seed=0, **fields):
@@ -202,8 +203,30 @@ def test_two_processes_share_the_shards(saved, encoded, tmp_path):
         assert parquet.read_table(tmp_path / path.name).equals(parquet.read_table(path))
 
 
+def test_a_run_that_is_killed_at_a_shard_continues(saved, encoded, tmp_path):
+    """SIGKILL before and after the second of four shards gets its name: none is half there, none is made twice."""
+    flags = ("--rows_per_shard", "500", "--batch_size", "64")
+    processes = {}
+    for point in ("half", "whole"):
+        command = [sys.executable, "tests/encode_and_die.py", point, "2", "--model", saved, "--output_dir"]
+        command = [*map(str, command), str(tmp_path / point), "--cpu", "--num_threads", "1", *flags]
+        processes[point] = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **ENVIRONMENT})
+    for point, shards in (("half", 1), ("whole", 2)):
+        assert processes[point].wait(timeout=240) == -signal.SIGKILL
+        folder = tmp_path / point
+        made = {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+        assert len(made) == shards
+        with pytest.raises(TokenDatasetError, match="is not finished"):
+            load_token_dataset(folder)
+        assert run(saved, folder, *flags) == 0
+        assert all(path.stat().st_mtime_ns == stamp for path, stamp in made.items())
+        assert not (folder / ".encoding").exists()
+        for path in sorted(encoded.glob("*.parquet")):
+            assert parquet.read_table(folder / path.name).equals(parquet.read_table(path))
+
+
 @pytest.mark.slow
-def test_a_run_that_was_killed_continues(saved, encoded, tmp_path):
+def test_a_run_that_was_killed_anywhere_continues(saved, encoded, tmp_path):
     command = [sys.executable, "scripts/encode_dataset.py", "--model", saved, "--output_dir", tmp_path, "--cpu"]
     command += ["--rows_per_shard", "100", "--batch_size", "8"]
     environment = {**os.environ, **ENVIRONMENT}
@@ -291,6 +314,38 @@ def test_a_missing_shard_and_a_missing_record_are_named(encoded, tmp_path):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(TokenDatasetError, match="1 of 3 shards of .* are missing, such as train-00001-of-00003"):
         load_token_dataset(tmp_path)
+
+
+def damaged(encoded, folder, change_record=None, change_tokens=None):
+    """A copy of the data set with another record, or other tokens in its first shard."""
+    shutil.copytree(encoded, folder)
+    record = json.loads((folder / "image_tokenizer.json").read_text())
+    (folder / "image_tokenizer.json").write_text(json.dumps({**record, **(change_record or {})}))
+    path = folder / record["splits"]["train"]["shards"][0]
+    if change_tokens is not None:
+        tokens = change_tokens(Dataset.from_parquet(str(path), cache_dir=str(folder / "cache")))
+        tokens.to_parquet(path)
+    return folder
+
+
+def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tmp_path, capsys):
+    too_high = {"image_tokens": [32] * 4}
+    out_of_range = damaged(encoded, tmp_path / "range", change_tokens=lambda t: t.map(lambda _: too_high))
+    wrong_grid = damaged(encoded, tmp_path / "grid", change_record={"grid_size": [3, 2]})
+    shorter = damaged(encoded, tmp_path / "shorter", change_tokens=lambda t: t.select(range(10)))
+    make_model(seed=1).save_pretrained(tmp_path / "other-model")
+    processor().save_pretrained(tmp_path / "other-model")
+    for image_model, tokens, says in (
+        (saved, out_of_range, "holds code 32 in split 'train', but"),
+        (saved, wrong_grid, "(32 codes, grid 3x2"),
+        (saved, shorter, "should hold 1437 rows in split 'train', found 947"),
+        (tmp_path / "other-model", encoded, "the model is other-model (32 codes, grid 2x2"),
+    ):
+        flags = ["--image_tokenizer", image_model, "--token_dataset", tokens, "--output_dir", tmp_path / "prior"]
+        assert train_prior.main([*map(str, flags), "--cpu", "--num_threads", "1"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert says in error and "\n" not in error, error
+    assert not (tmp_path / "prior").exists()
 
 
 def test_integers_are_as_small_as_the_codebook_allows():

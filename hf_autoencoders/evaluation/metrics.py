@@ -107,6 +107,22 @@ def bits_per_dim(nats: float, dimensions: int, continuous: bool) -> float:
     return nats / (dimensions * math.log(2)) + (8 if continuous else 0)
 
 
+def named_bits_per_dim(nats: float, dimensions: int, floor: float | None) -> dict[str, float]:
+    """`bits_per_dim` under the name that says of what; nothing for grey pixels under a Bernoulli likelihood, whose
+    cross-entropy is no likelihood of them.
+
+    Args:
+        floor: the pixels' `bernoulli_floor` where the likelihood is Bernoulli, None where it is a density.
+
+    >>> named_bits_per_dim(0.0, 784, floor=None), named_bits_per_dim(90.0, 784, floor=45.5)
+    ({'bits_per_dim_continuous': 8.0}, {})
+    """
+    if floor:
+        return {}
+    kind = "continuous" if floor is None else "discrete"
+    return {f"bits_per_dim_{kind}": bits_per_dim(nats, dimensions, continuous=floor is None)}
+
+
 def code_figures(counts: Tensor) -> dict[str, float]:
     """Perplexity exp(entropy) and usage of a histogram (levels, K) of a whole set's codes.
 
@@ -169,7 +185,7 @@ def evaluate(
                                 where `forward` takes `hard`: Gumbel-softmax samples, and one-hot draws from q, whose
                                 bound is `elbo`
         bits_per_dim_continuous | bits_per_dim_discrete
-                                of -elbo; discrete for a Bernoulli likelihood, which only fits binary pixels
+                                of -elbo; discrete for a Bernoulli likelihood, and then of binary pixels only
         bernoulli_floor         entropy of the pixels themselves, beside a Bernoulli likelihood
         perplexity, codebook_usage, codes_used, codes_total
                                 where the output has `image_tokens`: of the histogram over the whole set
@@ -193,7 +209,7 @@ def evaluate(
     totals = totals.merged()
     if not totals.sums["images"]:
         raise ValueError("No image to evaluate on: the evaluation batches are empty on every process.")
-    return _figures(totals, data_variance, _continuous(bare))
+    return _figures(totals, data_variance)
 
 
 def _bare(model: nn.Module, accelerator: Any) -> nn.Module:
@@ -323,7 +339,7 @@ def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Modu
         totals.add_codes(tokens, bare.codebook_size)
 
 
-def _figures(totals: Totals, data_variance: float | None, continuous: bool) -> dict[str, float]:
+def _figures(totals: Totals, data_variance: float | None) -> dict[str, float]:
     sums = totals.sums
     images, entries = sums["images"], sums["entries"]
     mse = sums["squared_error"] / entries
@@ -341,8 +357,8 @@ def _figures(totals: Totals, data_variance: float | None, continuous: bool) -> d
         _bounds({name.removeprefix("bound/"): sums[name] / images for name in sums if name.startswith("bound/")})
     )
     if "elbo" in figures:
-        label = "continuous" if continuous else "discrete"
-        figures[f"bits_per_dim_{label}"] = bits_per_dim(-figures["elbo"], round(entries / images), continuous)
+        dimensions = round(entries / images)
+        figures |= named_bits_per_dim(-figures["elbo"], dimensions, figures.get("bernoulli_floor"))
     if totals.codes is not None:
         figures.update(code_figures(totals.codes))
     return figures

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..evaluation.metrics import bits_per_dim, evaluate
+from ..evaluation.metrics import evaluate, named_bits_per_dim
 from ..models.modeling_image_token_lm import ImageTokenLM
 from ..training.arguments import (
     Arguments,
@@ -477,14 +477,12 @@ def whole_model(run: PriorRun, nats_per_code: float) -> dict[str, float]:
     config = run.image_model.config
     figures = decoder_figures(run)
     nats = figures["negative_log_likelihood"] + prior_nats
-    continuous = config.reconstruction_loss != "bce"
-    kind = "continuous" if continuous else "discrete"
     dimensions = config.height * config.width * config.num_channels
     return {
         "prior_nats": prior_nats,
         "reconstruction_nats": figures["negative_log_likelihood"],
         "nats": nats,
-        f"bits_per_dim_{kind}": bits_per_dim(nats, dimensions, continuous),
+        **named_bits_per_dim(nats, dimensions, figures.get("bernoulli_floor")),
         "code_perplexity": figures["perplexity"],
     }
 
