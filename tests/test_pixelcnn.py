@@ -94,6 +94,14 @@ def test_guidance_is_the_formula():
     assert torch.equal(drawn, sequencer.to_image_tokens(ids[:2]))
 
 
+def test_codes_differ_from_the_start_and_classes_do_not():
+    """Also where there are as many codes as classes and no class together."""
+    torch.manual_seed(0)
+    prior = build_prior(ImageTokenSequencer(codebook_size=4, grid_size=(2, 2), num_classes=3), "pixelcnn")
+    assert prior.embedding.weight.std().item() == pytest.approx(0.1, rel=0.3)
+    assert not any(layer.shift.weight.any() for layer in prior.layers)
+
+
 def test_it_is_saved_loaded_and_asked_like_a_language_model(tmp_path):
     torch.manual_seed(0)
     vqvae = VQVAEModel(VQVAEConfig(image_size=8, num_channels=1, block_out_channels=[8, 8], codebook_size=11)).eval()

@@ -143,8 +143,7 @@ class PixelCNNPrior(PreTrainedModel):
             init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5)
             init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5)
         elif isinstance(module, nn.Embedding):
-            is_shift = module.num_embeddings == self.config.num_classes + 1
-            init.zeros_(module.weight) if is_shift else init.normal_(module.weight, 0, 0.1)
+            init.normal_(module.weight, 0, 0.1) if module is self.embedding else init.zeros_(module.weight)
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, use_cache: bool = False) -> CausalLMOutput:
         """Scores of every code given those before it.
