@@ -50,6 +50,12 @@ class Wrapper(nn.Module):
         height, width = self.model.grid_size
         if codes.dim() == 2 and codes.shape[1] != height * width:
             height = width = math.isqrt(codes.shape[1])
+        count = height * width
+        if not (codes.shape[1] == count if codes.dim() == 2 else codes.numel() % count == 0):
+            raise ValueError(
+                f"Codes must be of square pictures or of this model's grid {tuple(self.model.grid_size)}, "
+                f"got shape {tuple(codes.shape)}."
+            )
         return codes.reshape(-1, height, width)
 
 
@@ -224,6 +230,8 @@ class MARWrapper(Wrapper):
     """`encode(x).sample()`, `decode(z)`. Latents are scaled so that MAR's own constant gives them a deviation of 1."""
 
     def __init__(self, model: nn.Module):
+        if model.config.model_type != "vae":
+            raise ValueError(f"MAR learns the posterior of a vae, this model is a {model.config.model_type}.")
         super().__init__(model)
         self.scale = model.config.scaling_factor / MAR_SCALE
 

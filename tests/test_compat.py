@@ -224,6 +224,17 @@ def test_models_that_do_not_fit_are_named(wrap):
         wrap(VAEModel(VAEConfig(**SMALL)))
 
 
+def test_codes_of_no_grid_and_a_model_without_a_posterior_are_named():
+    torch.manual_seed(0)
+    vqvae = MODELS["vqvae"]().eval()
+    for codes in (torch.zeros(2, 15, dtype=torch.int64), torch.zeros(33, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"of square pictures or of this model's grid \(4, 4\), got shape \(\d+"):
+            as_maskgit(vqvae).decode(codes)
+    assert as_maskgit(vqvae).decode(torch.zeros(2, 9, dtype=torch.int64)).shape == (2, 3, 12, 12)
+    with pytest.raises(ValueError, match="MAR learns the posterior of a vae, this model is a vqvae"):
+        as_mar(vqvae)
+
+
 def test_vectors_of_a_square_codebook_are_no_logits():
     dvae = DVAEModel(DVAEConfig(**SMALL, codebook_size=8, codebook_dim=8))
     with pytest.raises(ValueError, match="reads float latents as logits"):
