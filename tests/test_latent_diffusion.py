@@ -40,6 +40,7 @@ from hf_autoencoders.priors.latent_diffusion import (
 from hf_autoencoders.priors.latents import Latents, NoisedLatents, encode_latents
 from hf_autoencoders.training.arguments import build_config, parse_arguments
 from hf_autoencoders.training.data import load_images
+from hf_autoencoders.training.image_sources import read_tables
 from hf_autoencoders.training.setup import FittedProcessor
 
 
@@ -373,6 +374,7 @@ def test_an_image_model_that_does_not_fit_is_refused_before_anything_is_encoded(
         (("--block_out_channels", 8, 12), "must be multiples of 8, the groups of GroupNorm, got [8, 12]"),
         (("--block_out_channels", 8, 8, 8, 8), "halves the grid 3 times; 4x4 latents do not allow it"),
         (("--unconditional", "--sample_guidance_scale", 2), "it needs classes and --class_dropout"),
+        (("--sample_steps", 1001), "must lie in 1..1000, the levels of noise, got 1001"),
         (("--unconditional", "--class_dropout", 0.1), "--class_dropout has no effect with --unconditional"),
         (("--recipe", RECIPES / "prior-digits.yaml"), "is a recipe of a prior, not for train_latent_diffusion.py"),
         (("--image_model", "./nothing"), "The image model ./nothing cannot be loaded"),
@@ -383,6 +385,17 @@ def test_wrong_knobs_are_one_line(vae_folder, tmp_path, capsys, flags, says):
     assert run(vae_folder, tmp_path / "run", *flags) == 2
     error = capsys.readouterr().err.strip()
     assert says in error and "\n" not in error
+
+
+def test_guidance_without_classes_is_refused_before_the_training(vae_folder, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    tables = read_tables("digits", None, False)
+    for split in tables:
+        tables[split].remove_columns("label").to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    assert run(vae_folder, tmp_path / "run", "--dataset_name", folder, "--sample_guidance_scale", 2) == 2
+    assert "--sample_guidance_scale 2.0: the data set has no classes." in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,15 @@ from ..training.engine import Run
 from ..training.folder import METRICS, check_folder
 from ..training.results import weights_to_judge
 from ..training.setup import on_device
-from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
+from .latent_diffusion import (
+    NULL_CLASS,
+    TIMESTEPS,
+    build_scheduler,
+    build_unet,
+    check_grid,
+    classes_of,
+    generate_images,
+)
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .token_datasets import public_name
 from .training import (
@@ -91,9 +99,12 @@ def parse_diffusion_arguments(argv: list[str] | None = None) -> Arguments:
     if knobs["image_model"] is None:
         raise ValueError("--image_model is needed: the model whose latents the UNet learns.")
     check_shared(arguments)
-    for name in ("layers_per_block", "sample_steps"):
-        if knobs[name] < 1:
-            raise ValueError(f"--{name} must be at least 1, got {knobs[name]}.")
+    if knobs["layers_per_block"] < 1:
+        raise ValueError(f"--layers_per_block must be at least 1, got {knobs['layers_per_block']}.")
+    if not 1 <= knobs["sample_steps"] <= TIMESTEPS:
+        raise ValueError(
+            f"--sample_steps must lie in 1..{TIMESTEPS}, the levels of noise, got {knobs['sample_steps']}."
+        )
     if knobs["sample_guidance_scale"] != 1 and (knobs["unconditional"] or not knobs["class_dropout"]):
         raise ValueError("--sample_guidance_scale leads away from no class: it needs classes and --class_dropout.")
     arguments.data.dataset_name = arguments.data.dataset_name or "digits"
@@ -224,6 +235,8 @@ def build_core(arguments: Arguments, train: Latents, scheduler: DDIMScheduler) -
     knobs = arguments.model
     if not train.num_classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
         raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
+    if not train.num_classes and knobs["sample_guidance_scale"] != 1:  # else it would end the run at samples.png
+        raise ValueError(f"--sample_guidance_scale {knobs['sample_guidance_scale']}: the data set has no classes.")
     sizes = {name: knobs[name] for name in ("block_out_channels", "layers_per_block", "dropout", "class_dropout")}
     channels, height, width = train.latents.shape[1:]
     unet = build_unet(channels, (height, width), train.num_classes, **sizes)

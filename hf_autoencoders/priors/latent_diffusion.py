@@ -19,6 +19,7 @@ from torch import Tensor
 
 NULL_CLASS = 1000  # "no class", where DiTPipeline looks for it
 NORM_GROUPS = 8
+TIMESTEPS = 1000  # levels of noise
 
 
 def build_unet(
@@ -88,7 +89,7 @@ def check_grid(grid_size: tuple[int, int], levels: int) -> None:
         )
 
 
-def build_scheduler(beta_schedule: str = "linear", num_timesteps: int = 1000) -> DDIMScheduler:
+def build_scheduler(beta_schedule: str = "linear", num_timesteps: int = TIMESTEPS) -> DDIMScheduler:
     """The noise of Ho et al. 2020, with the steps of Song et al. 2021 from the noisiest timestep on.
 
     Latents are not clipped: the scheduler's default cuts at [-1, 1], which is for pixels.
