@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.neighbors import KDTree
 from torch import Tensor
@@ -146,11 +147,13 @@ def open_exhibit(
         name: for titles; by default the folder's or the id's.
         backdrop: file that `Backdrop.save` wrote. By default it is read off the data that the run was trained on, or
             `dataset_name`, and where those cannot be read, off the model's own samples.
-        max_samples: pictures that it is read off.
+        max_samples: pictures that it is read off, at least 1.
 
     Raises:
         ValueError: no model there, or none of this package's kind; data that were asked for and cannot be read.
     """
+    if max_samples < 1:
+        raise ValueError(f"`max_samples` must be at least 1, got {max_samples}.")
     model, processor = load_model(source)
     name = name or (Path(source).resolve().name if Path(source).is_dir() else source)
     if backdrop is not None:
@@ -174,7 +177,7 @@ def load_model(source: str) -> tuple[Any, Any]:
     try:
         model = AutoModel.from_pretrained(source).eval()
         processor = AutoImageProcessor.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ValueError(f"{source} holds no model that can be loaded: {one_line(error)}") from error
     if not (hasattr(model, "reconstruct") and hasattr(model, "interpolate")):
         raise ValueError(f"{source} is a {model.config.model_type}: the demo shows autoencoders, give the image model.")
@@ -290,8 +293,11 @@ class Exhibit:
         return self.model.get_image_tokens(pixels)[0].tolist()
 
     def decode_codes(self, codes: list) -> Tensor:
-        """What `codes` gave, edited or not, to (C, H, W). Raises ValueError for a code that does not exist."""
+        """What `codes` gave, edited or not, to (C, H, W). Raises ValueError for another grid or a code out of range."""
         tokens = torch.tensor(codes, dtype=torch.int64, device=self.model.device)
+        shape = (*self.model.grid_size, *([self.levels] if self.levels > 1 else []))
+        if tokens.shape != shape:  # a browser can send anything, and a large grid would take all memory
+            raise ValueError(f"The codes of a picture have the shape {shape} here, got {tuple(tokens.shape)}.")
         return self.model.decode_image_tokens(tokens[None])[0].cpu()
 
     def palette(self, limit: int = 512) -> list[int]:

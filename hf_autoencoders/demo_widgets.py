@@ -128,7 +128,7 @@ figure { margin: 0; width: ${facts.side}px; }
 
 BOARD_JS = """
 const find = name => element.querySelector(name), facts = props.facts;
-let codes = null, encoded = null, chosen = null, level = 0;
+let codes = null, encoded = null, chosen = null, level = 0, asked = 0;
 const at = ([row, column]) => facts.levels > 1 ? codes[row][column][level] : codes[row][column];
 const say = words => { find('.said').textContent = words; };
 const colour = code => `hsl(${code * 137.508 % 360} 75% 45% / .5)`;
@@ -169,9 +169,10 @@ async function set(code) {
   draw(); await decode();
 }
 async function decode() {
-  const started = performance.now();
+  const started = performance.now(), mine = ++asked;
   try {
     const answer = await server.decode(codes);
+    if (mine !== asked) return;      // a later edit or picture went before
     if (answer.error) say(answer.error); else find('.decoded').src = answer.decoded;
     element.dataset.milliseconds = performance.now() - started;
   } catch (error) { say('No answer: is demo.py still running?'); }
@@ -180,6 +181,7 @@ function start() {
   const value = props.value;
   find('.tools').style.display = facts.size ? '' : 'none';
   if (!value || !value.seen) return;
+  asked += 1;
   find('.seen').src = value.seen; find('.decoded').src = value.decoded;
   if (!value.codes) return;
   encoded = value.codes; codes = structuredClone(encoded);
@@ -221,7 +223,8 @@ label { font-size: .85rem; } input[type=range] { width: 64px; vertical-align: mi
 input[type=color] { width: 26px; height: 22px; padding: 0; }
 .empty, .file { border: 1px solid #888; border-radius: 4px; padding: .1rem .4rem; cursor: pointer; background: none;
                 font: inherit; font-size: .85rem; }
-.strip { display: flex; flex-wrap: wrap; width: 284px; } .strip button { width: 35px; padding: 1px; margin: 0; cursor: pointer; }
+.strip { display: flex; flex-wrap: wrap; width: 284px; }
+.strip button { width: 35px; padding: 1px; margin: 0; cursor: pointer; }
 .strip img { width: 33px; height: 33px; image-rendering: pixelated; }
 """
 

@@ -73,6 +73,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def open_all(arguments: argparse.Namespace) -> list[Exhibit]:
+    for name in ("max_eval_samples", "num_threads"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}.")
+    if arguments.port is not None and not 1 <= arguments.port <= 65535:
+        raise ValueError(f"--port must be from 1 to 65535, got {arguments.port}.")
     disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     if not arguments.runs and SPACE.is_file():
