@@ -68,6 +68,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    for name, least in {"num_threads": 1, "num_samples": 1, "num_importance_samples": 0}.items():
+        if getattr(arguments, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}.")
     disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     started = time.perf_counter()

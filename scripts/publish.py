@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+
 import hf_autoencoders  # noqa: F401  (registers the Auto classes)
 from hf_autoencoders.hub.cards import RunError
 from hf_autoencoders.hub.publish import Published, PublishError, push_run
@@ -30,11 +32,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repo_id", help="'organisation/name', or 'name' in your own namespace")
     parser.add_argument("--private", action="store_true", help="create the repository as a private one")
     parser.add_argument("--force", action="store_true", help="overwrite a repository that holds something else")
-    parser.add_argument("--commit_message", default="Publish the model")
+    parser.add_argument("--commit_message", help="default: Publish the model, or: Publish the demo")
     parser.add_argument("--template", default=TEMPLATE, help="of the card (default: model_cards/TEMPLATE.md)")
     arguments = parser.parse_args(argv)
     if (arguments.run is None) == (arguments.space is None):
         parser.error("give either RUN, or --space RUN [RUN2]")
+    if arguments.run is not None and (arguments.output_dir or arguments.dataset_name):
+        parser.error("--output_dir and --dataset_name go with --space only")
     if arguments.run is not None and arguments.repo_id is None:
         parser.error("--repo_id is needed: where to publish")
     if arguments.space is not None and arguments.repo_id is None and arguments.output_dir is None:
@@ -46,7 +50,7 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         published = publish_space(arguments) if arguments.space else publish_run(arguments)
-    except (RunError, PublishError, ValueError, OSError) as error:
+    except (RunError, PublishError, StrictDataclassError, ValueError, OSError) as error:
         sys.exit(f"publish.py: {' '.join(str(error).split())}")
     if published is not None:
         print(f"Published {published.url} at revision {published.revision}")
@@ -57,7 +61,7 @@ def publish_run(arguments: argparse.Namespace) -> Published:
         arguments.run,
         arguments.repo_id,
         private=arguments.private,
-        commit_message=arguments.commit_message,
+        commit_message=arguments.commit_message or "Publish the model",
         force=arguments.force,
         template=arguments.template,
     )
@@ -72,7 +76,13 @@ def publish_space(arguments: argparse.Namespace) -> Published | None:
             print(f"Wrote the Space to {folder}; to try it: python {folder / 'app.py'}")
         if arguments.repo_id is None:
             return None
-        return push_space(folder, arguments.repo_id, private=arguments.private, force=arguments.force)
+        return push_space(
+            folder,
+            arguments.repo_id,
+            private=arguments.private,
+            commit_message=arguments.commit_message or "Publish the demo",
+            force=arguments.force,
+        )
 
 
 if __name__ == "__main__":

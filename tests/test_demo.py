@@ -167,6 +167,12 @@ def test_a_code_that_does_not_exist_is_refused(exhibits):
         exhibits["vqvae"].decode_codes([[6] * 4] * 4)
 
 
+def test_a_grid_of_another_shape_is_refused_whoever_sends_it(exhibits):
+    for name, codes in {"vqvae": [[0] * 400] * 400, "residual": [[0] * 4] * 4}.items():
+        with pytest.raises(ValueError, match=r"have the shape \(4, 4"):
+            exhibits[name].decode_codes(codes)
+
+
 def test_the_palette_holds_each_code_once_and_bright_ones_first(exhibits):
     exhibit = exhibits["dvae"]
     assert sorted(exhibit.palette()) == list(range(6))
@@ -253,10 +259,21 @@ def test_the_script_takes_one_model_or_two():
             script.open_all(script.parse_arguments(runs))
 
 
+@pytest.mark.parametrize("flag", ["--max_eval_samples 0", "--num_threads 0", "--port 70000"])
+def test_a_number_out_of_range_is_one_line(runs, flag):
+    script = load_script("demo")
+    with pytest.raises(ValueError, match=f"{flag.split()[0]} must be .*, got {flag.split()[1]}"):
+        script.open_all(script.parse_arguments([str(runs["ae"]), *flag.split()]))
+
+
 def test_what_is_no_model_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="holds no model that can be loaded") as error:
         open_exhibit(str(tmp_path))
     assert "\n" not in str(error.value)
+    damaged = write_run(tmp_path / "damaged", "ae")
+    (damaged / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="damaged holds no model that can be loaded"):
+        open_exhibit(str(damaged))
     config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     LlamaModel(config).save_pretrained(tmp_path / "prior")
     AutoencoderImageProcessorPil(size=8).save_pretrained(tmp_path / "prior")
@@ -386,7 +403,8 @@ def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, monke
     with pytest.raises(SystemExit, match="publish.py: .*nothing holds no model"):
         call("--space", str(tmp_path / "nothing"), "--output_dir", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
-    for arguments in (["--space", str(runs["ae"])], [str(runs["ae"])], [str(runs["ae"]), "--space", str(runs["ae"])]):
+    run = str(runs["ae"])
+    for arguments in (["--space", run], [run], [run, "--space", run], [run, "--repo_id", "x/y", "--output_dir", "z"]):
         with pytest.raises(SystemExit, match="2"):
             call(*arguments)
     assert "--space needs --output_dir, --repo_id, or both" in capsys.readouterr().err
