@@ -80,6 +80,14 @@ def test_a_card_and_the_figures_of_its_recipe_tell_the_same_numbers(recipe):
             assert record["metrics"][FIGURES[entry["figure"]].metric] == entry["measured"]
 
 
+@pytest.mark.parametrize("recipe", RESULTS["runs"])
+def test_a_card_says_which_pictures_it_measured_and_gives_grey_levels_no_bits(recipe):
+    record, text = RESULTS["runs"][recipe]["record"], PAGES[f"model_cards/{recipe}.md"]
+    on_training = record["dataset"]["eval_split"] == record["dataset"]["train_split"]
+    assert f"On {'training' if on_training else 'held-out'} images of" in text
+    assert not (record["metrics"].get("bernoulli_floor") and "bits_per_dim_discrete" in record["metrics"])
+
+
 @pytest.mark.parametrize("path", ["docs/results.json", *PAGES])
 def test_no_path_of_a_machine_is_written_down(path):
     text = (ROOT / path).read_text(encoding="utf-8")

@@ -54,6 +54,11 @@ class Run:
         return dataset if isinstance(dataset, dict) else {"name": str(dataset)}
 
     @property
+    def measured_on_training_images(self) -> bool:
+        """Some published figures are: codes used over the training set."""
+        return "eval_split" in self.dataset and self.dataset["eval_split"] == self.dataset.get("train_split")
+
+    @property
     def dataset_name(self) -> str:
         return str(self.dataset.get("name") or self.dataset.get("dataset_name") or "unknown")
 
@@ -178,7 +183,7 @@ FAMILIES = {
 
 # What evaluation/metrics.py measures: title and unit. A metric of another name is shown under its own name.
 METRICS = {
-    "images": ("Held-out images", "images"),
+    "images": ("Images measured", "images"),
     "mse": ("Mean squared error", "pixels in [0, 1]"),
     "nmse": ("Normalised mean squared error", "share of the pixels' variance"),
     "squared_error": ("Squared error", "summed over an image, pixels in [0, 1]"),
@@ -203,7 +208,7 @@ METRICS = {
     "codebook_usage": ("Codebook usage", "share of the codes"),
     "codes_used": ("Codes used", "codes"),
     "codes_total": ("Codes in the codebook", "codes"),
-    "loss": ("Training loss on held-out images", "the model's own scale"),
+    "loss": ("Training loss on these images", "the model's own scale"),
     "reconstruction_loss": ("Training loss: reconstruction term", "mean over pixels"),
     "codebook_loss": ("Training loss: codebook term", "mean over latents"),
     "commitment_loss": ("Training loss: commitment term, unweighted", "mean over latents"),
@@ -257,6 +262,7 @@ def build_card(run: Run, repo_id: str, template: str | Path | None = None) -> Mo
         pictures=pictures,
         metrics=metric_rows(run.metrics),
         dataset=run.dataset_label,
+        measured_on="training" if run.measured_on_training_images else "held-out",
         hub_dataset=run.hub_dataset,
         facts=[(title, cell(text)) for title, text in training_facts(run)],
         settings=[(name, cell(value)) for name, value in model_settings(config)],
