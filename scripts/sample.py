@@ -76,8 +76,17 @@ def check(arguments: SampleArguments, unknown: list[str]) -> None:
         raise ValueError("--num_images, --batch_size and --columns must be at least 1.")
     if arguments.unconditional and arguments.labels:
         raise ValueError("--labels and --unconditional exclude each other.")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch sees no GPU.")
     if arguments.judge and not arguments.measure:
         raise ValueError("--judge has no effect without --measure: leave it out, or name a data set to compare with.")
+
+
+def check_no_prior(arguments: SampleArguments) -> None:
+    """A knob that nothing reads would hide a forgotten --prior."""
+    for name in ("labels", "unconditional", "temperature", "top_k", "top_p", "guidance_scale"):
+        if getattr(arguments, name) != getattr(SampleArguments(), name):
+            raise ValueError(f"--{name} has no effect without --prior: this image model draws by itself.")
 
 
 def draw(arguments: SampleArguments) -> None:
@@ -86,6 +95,7 @@ def draw(arguments: SampleArguments) -> None:
     generator = torch.Generator().manual_seed(arguments.seed)
     started = time.perf_counter()
     if arguments.prior is None and not hasattr(image_model, "generate_images"):
+        check_no_prior(arguments)
         labels, pictures = None, image_model.sample(arguments.num_images, generator=generator)
     else:
         labels, pictures = draw_from_prior(arguments, image_model, device, generator)
