@@ -27,7 +27,13 @@ from hf_autoencoders.evaluation.feature_net import FeatureNet, save_feature_net
 from hf_autoencoders.evaluation.likelihood import measure_likelihood
 from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
 from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
-from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, generate_images, sequencer_of
+from hf_autoencoders.priors.autoregressive import (
+    build_prior,
+    generate_image_tokens,
+    generate_images,
+    load_prior,
+    sequencer_of,
+)
 from hf_autoencoders.priors.likelihood import code_nats
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
 from hf_autoencoders.priors.training import picture_grid
@@ -226,19 +232,23 @@ def test_training_learns_the_codes(trained, vqvae):
 
 
 @torch.no_grad()
-def test_the_figures_are_those_of_the_saved_prior(trained, vqvae):
-    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
-    prior, sequencer = (
-        AutoModelForCausalLM.from_pretrained(trained).eval(),
-        AutoFeatureExtractor.from_pretrained(trained),
-    )
+def nats_of_saved(folder, vqvae):
+    """(nats per code, nats per image of prior and decoder) of the saved prior, over all held-out digits at once."""
+    prior, sequencer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
     images = load_images("digits", to_uint8=processor().to_uint8).eval
     pixels = images.batch(range(len(images)))["pixel_values"]
-    batch = sequencer(vqvae.get_image_tokens(pixels), images.labels)
-    nats_per_code = prior(**batch).loss.item()
+    nats_per_code = prior(**sequencer(vqvae.get_image_tokens(pixels), images.labels)).loss.item()
+    return nats_per_code, 4 * nats_per_code + vqvae(pixels).negative_log_likelihood.item()
+
+
+@torch.no_grad()
+def test_the_figures_are_those_of_the_saved_prior(trained, vqvae):
+    metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
+    nats_per_code, nats = nats_of_saved(trained, vqvae)
     assert metrics["nats_per_code"] == pytest.approx(nats_per_code, rel=1e-5)
-    nats = 4 * nats_per_code + vqvae(pixels).negative_log_likelihood.item()
     assert metrics["nats"] == pytest.approx(nats, rel=1e-5)
+    prior, images = load_prior(trained), load_images("digits", to_uint8=processor().to_uint8).eval
+    pixels = images.batch(range(len(images)))["pixel_values"]
     assert metrics["bits_per_dim_continuous"] == pytest.approx(nats / (64 * math.log(2)) + 8, rel=1e-5)
     report = measure_likelihood(
         vqvae, lambda: pixels.split(100), "grey levels", code_nats=code_nats(prior, vqvae, images.labels)
@@ -297,7 +307,7 @@ def test_other_priors_train_and_draw_the_same_way(architecture, tokenizer, tmp_p
     assert sample.main([*map(str, [*given, "--labels", 3, "--num_images", 2, "--guidance_scale", 2])]) == 0
 
 
-def test_two_processes_train_together(tokenizer, tmp_path):
+def test_two_processes_train_together(tokenizer, vqvae, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
         "scripts/train_prior.py", "--image_tokenizer", tokenizer, "--output_dir", tmp_path / "prior", "--cpu",
@@ -306,7 +316,11 @@ def test_two_processes_train_together(tokenizer, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "prior" / "metrics.json").read_text())["metrics"]["images"] == 360
+    metrics = json.loads((tmp_path / "prior" / "metrics.json").read_text())["metrics"]
+    nats_per_code, nats = nats_of_saved(tmp_path / "prior", vqvae)  # by one process
+    assert metrics["images"] == 360
+    assert metrics["nats_per_code"] == pytest.approx(nats_per_code, rel=1e-5)
+    assert metrics["nats"] == pytest.approx(nats, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +367,8 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
         (["--prior", tmp_path / "nothing"], "cannot be loaded"),
         (["--judge", "x", "--prior", trained], "--judge has no effect without --measure"),
         (["--top_q", 1], "Unknown argument '--top_q'"),
+        (["--labels", 3], "--labels has no effect without --prior"),
+        (["--guidance_scale", 2], "--guidance_scale has no effect without --prior"),
         (["--guidance_scale", 2, "--unconditional", "--prior", trained], "leads towards a class: give `labels`"),
     ):
         assert sample.main([*map(str, [*given, *wrong])]) == 2
