@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders
+from hf_autoencoders.hub.publish import PublishError, one_line_errors
 from hf_autoencoders.priors.token_datasets import TokenDatasetError, describe_image_tokenizer, public_name
 from hf_autoencoders.priors.token_encoding import ShardWriter, finish_token_folder, open_token_folder
 from hf_autoencoders.training.arguments import Parser, knob
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
         check_arguments(arguments)
         encode(arguments)
-    except ValueError as error:
+    except (ValueError, PublishError) as error:
         print(f"encode_dataset.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -201,11 +202,12 @@ def publish(arguments: EncodeArguments, folder: Path) -> None:
     """The folder in one commit."""
     api = HfApi()
     name = arguments.hub_dataset_id or folder.resolve().name
-    repo_id = api.create_repo(name, repo_type="dataset", private=arguments.hub_private, exist_ok=True).repo_id
-    api.upload_folder(
-        repo_id=repo_id, folder_path=folder, repo_type="dataset", commit_message="Image tokens",
-        allow_patterns=["*.parquet", "*.json", "README.md"], delete_patterns=["*.parquet"],
-    )  # fmt: skip
+    with one_line_errors(name):
+        repo_id = api.create_repo(name, repo_type="dataset", private=arguments.hub_private, exist_ok=True).repo_id
+        api.upload_folder(
+            repo_id=repo_id, folder_path=folder, repo_type="dataset", commit_message="Image tokens",
+            allow_patterns=["*.parquet", "*.json", "README.md"], delete_patterns=["*.parquet"],
+        )  # fmt: skip
     print(f"published {api.endpoint}/datasets/{repo_id}")
 
 

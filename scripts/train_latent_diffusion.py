@@ -22,6 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 from hf_autoencoders.hub.diffusers_export import to_diffusers
 from hf_autoencoders.hub.pipelines import save_pipeline
+from hf_autoencoders.hub.publish import PublishError, one_line_errors
 from hf_autoencoders.priors.diffusion_training import (
     DiffusionRun,
     build_diffusion_run,
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run = build_diffusion_run(parse_diffusion_arguments(argv), accept=to_diffusers)
         return carry_out(run)
-    except (ValueError, StrictDataclassError) as error:
+    except (ValueError, StrictDataclassError, PublishError) as error:
         return complain(error, 2)
     except TrainingDiverged as error:
         return complain(error, 1)
@@ -63,8 +64,9 @@ def publish(run: DiffusionRun, pipeline: Path) -> None:
     if not hub.push_to_hub:
         return
     api, name = HfApi(), hub.hub_model_id or pipeline.resolve().parent.name
-    repo_id = api.create_repo(name, private=hub.hub_private, exist_ok=True).repo_id
-    api.upload_folder(repo_id=repo_id, folder_path=pipeline)
+    with one_line_errors(name):
+        repo_id = api.create_repo(name, private=hub.hub_private, exist_ok=True).repo_id
+        api.upload_folder(repo_id=repo_id, folder_path=pipeline)
     print(f"published {api.endpoint}/{repo_id}")
 
 

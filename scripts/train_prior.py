@@ -18,6 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+from hf_autoencoders.hub.publish import PublishError, one_line_errors
 from hf_autoencoders.priors.training import (
     CARD,
     IMAGE_TOKEN_LM,
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run = build_prior_run(parse_prior_arguments(argv))
         return carry_out(run)
-    except (ValueError, StrictDataclassError) as error:
+    except (ValueError, StrictDataclassError, PublishError) as error:
         return complain(error, 2)
     except TrainingDiverged as error:
         return complain(error, 1)
@@ -73,8 +74,9 @@ def publish(run: PriorRun) -> None:
 
 def upload(run: PriorRun, name: str, folder: Path, published: list[str]) -> None:
     api = HfApi()
-    repo_id = api.create_repo(name, private=run.arguments.hub.hub_private, exist_ok=True).repo_id
-    api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=published, ignore_patterns=["*/*"])
+    with one_line_errors(name):
+        repo_id = api.create_repo(name, private=run.arguments.hub.hub_private, exist_ok=True).repo_id
+        api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=published, ignore_patterns=["*/*"])
     print(f"published {api.endpoint}/{repo_id}")
 
 
