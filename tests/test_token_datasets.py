@@ -286,6 +286,32 @@ def test_other_knobs_in_a_finished_folder_are_refused(saved, encoded, capsys, fl
     assert says in capsys.readouterr().err
 
 
+def test_a_hub_that_cannot_be_reached_is_one_line_and_leaves_the_tokens(saved, encoded, tmp_path):
+    folder = shutil.copytree(encoded, tmp_path / "digits")
+    command = [sys.executable, "scripts/encode_dataset.py", "--model", saved, "--output_dir", folder, "--cpu"]
+    command += ["--rows_per_shard", "500", "--push_to_hub", "--hub_dataset_id", "org/digits-tokens"]
+    environment = {**os.environ, **ENVIRONMENT, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_none"}
+    environment.pop("HF_HUB_OFFLINE", None)  # nobody listens there
+    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "encode_dataset.py: The connection to http://127.0.0.1:9 failed" in done.stderr.splitlines()[-1]
+    assert len(load_token_dataset(folder)) == 1437
+
+
+def test_a_part_of_the_tokens_is_what_a_prior_sees_and_says(saved, encoded, tmp_path):
+    """--max_train_samples and --max_eval_samples; a held-out split named validation is found as that of pictures is."""
+    folder = shutil.copytree(encoded, tmp_path / "digits")
+    record = json.loads((folder / "image_tokenizer.json").read_text())
+    record["splits"]["validation"] = record["splits"].pop("test")
+    (folder / "image_tokenizer.json").write_text(json.dumps(record))
+    flags = ["--image_tokenizer", saved, "--token_dataset", folder, "--output_dir", tmp_path / "prior", "--cpu"]
+    flags += ["--max_train_samples", 64, "--max_eval_samples", 7, "--max_train_steps", 1, "--hidden_size", 16]
+    assert train_prior.main([*map(str, flags), "--num_threads", "1", "--train_batch_size", "16"]) == 0
+    record = json.loads((tmp_path / "prior" / "metrics.json").read_text())
+    assert record["dataset"] == {"name": "digits", "train_images": 64, "eval_images": 7}
+    assert record["metrics"]["images"] == 7
+
+
 def test_mistakes_are_one_line(saved, tmp_path, capsys):
     (tmp_path / "photo.txt").write_text("mine")
     for flags, says in (

@@ -119,6 +119,11 @@ class TokenDataset(Dataset):
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def first(self, count: int | None) -> "TokenDataset":
+        """The first so many pictures; None: all of them."""
+        labels = None if self.labels is None else self.labels[:count]
+        return TokenDataset(self.tokens[:count], self.grid_size, labels, self.names, self.record)
+
     @property
     def num_classes(self) -> int:
         """Classes that the labels name; 0 without labels."""

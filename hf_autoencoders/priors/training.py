@@ -59,7 +59,7 @@ from .cards import image_token_lm_card, prior_card
 from .likelihood import sequence_nats
 from .masked import hide, is_masked, training_counts
 from .sequences import ImageTokenSequencer
-from .token_datasets import TokenDataset, load_token_dataset, public_name
+from .token_datasets import TokenDataset, load_token_dataset, public_name, read_record
 from .token_encoding import encode_in_memory
 
 
@@ -218,12 +218,11 @@ def check_shared(arguments: Arguments) -> None:
 class Sequences(Dataset):
     """What the loop takes of a set of tokens: batches {"input_ids", "labels"} (B, 1 + N)."""
 
-    def __init__(self, tokens: TokenDataset, sequencer: ImageTokenSequencer, limit: int | None = None):
+    def __init__(self, tokens: TokenDataset, sequencer: ImageTokenSequencer):
         self.tokens, self.sequencer = tokens, sequencer
-        self.length = min(len(tokens), limit or len(tokens))
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.tokens)
 
     def set_epoch(self, epoch: int) -> None:
         """Nothing here changes with the epoch: classes are dropped by the model in training."""
@@ -240,12 +239,14 @@ def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass
 class TokenSplits:
-    """Tokens to train on and to evaluate on; `images`: the held-out pictures, where there are any."""
+    """Tokens to train on and to evaluate on; `images`: the held-out pictures, where there are any, and the image
+    model's `figures` on them, once they are measured."""
 
     name: str
     train: TokenDataset
     eval: TokenDataset
     images: Any = None
+    figures: dict[str, float] | None = None
 
 
 def read_tokens(arguments: Arguments, image_model, processor, device: torch.device, say) -> TokenSplits:
@@ -253,12 +254,20 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
     data, batch_size = arguments.data, arguments.training.eval_batch_size
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
-        return TokenSplits(data.token_dataset, read(split=data.train_split), read(split=data.eval_split or "test"))
+        train = read(split=data.train_split).first(data.max_train_samples)
+        held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
+        return TokenSplits(data.token_dataset, train, held_out)
     images = read_pictures(arguments, processor)
     image_model.to(device)
     say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
     train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
     return TokenSplits(images.name, train, held_out, images.eval)
+
+
+def held_out_split(name: str) -> str:
+    """As of pictures: test, then validation."""
+    splits = read_record(name).get("splits", {})
+    return "validation" if "validation" in splits and "test" not in splits else "test"
 
 
 def read_pictures(arguments: Arguments, processor) -> ImageSplits:
@@ -340,8 +349,8 @@ def build_prior_run(arguments: Arguments, say: Callable[[str], None] = print) ->
     prior = build_prior(sequencer, **sizes)
     if arguments.training.gradient_checkpointing:
         prior.gradient_checkpointing_enable()
-    sequences = Sequences(tokens.train, sequencer, arguments.data.max_train_samples)
-    run = assemble(PriorRun, arguments, accelerator, PriorInTraining(prior, sequencer), sequences, folder)
+    core, sequences = PriorInTraining(prior, sequencer), Sequences(tokens.train, sequencer)
+    run = assemble(PriorRun, arguments, accelerator, core, sequences, folder)
     run.images = tokens
     run.sequencer, run.image_model, run.processor = sequencer, image_model.to(accelerator.device), processor
     run.evaluate, run.picture = partial(evaluate_prior, run), partial(sheet_of_samples, run)
@@ -451,11 +460,10 @@ def evaluate_prior(run: PriorRun) -> dict[str, float]:
 
 def nats_per_code(run: PriorRun, model: PriorInTraining) -> dict[str, float]:
     accelerator, sequencer = run.accelerator, run.sequencer
-    sequences = Sequences(run.images.eval, sequencer, run.arguments.data.max_eval_samples)
+    sequences, batch_size = Sequences(run.images.eval, sequencer), run.arguments.training.eval_batch_size
     loader = evaluation_batches(
-        sequences, run.arguments.training.eval_batch_size, accelerator.process_index, accelerator.num_processes,
-        collate_fn=as_it_is,
-    )  # fmt: skip
+        sequences, batch_size, accelerator.process_index, accelerator.num_processes, collate_fn=as_it_is
+    )
     sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
     for batch in on_device(loader, accelerator.device):
         count = len(batch["input_ids"])
@@ -489,7 +497,7 @@ def whole_model(run: PriorRun, nats_per_code: float) -> dict[str, float]:
 
 def decoder_figures(run: PriorRun) -> dict[str, float]:
     """Of the image model on the held-out pictures; it does not change, so they are measured once."""
-    if not hasattr(run.images, "figures"):
+    if run.images.figures is None:
         images, accelerator = run.images.images, run.accelerator
         loader = evaluation_batches(
             images, run.arguments.training.eval_batch_size, accelerator.process_index, accelerator.num_processes,
