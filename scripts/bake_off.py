@@ -51,7 +51,7 @@ MEASURES = {  # of metrics.json -> head of the column
     "perplexity": "perplexity",
     "images_per_second": "images/s",
 }
-DOES_NOT_COUNT = {"output_dir", "overwrite", "num_threads", "logging_steps"}  # for what a run is
+DOES_NOT_COUNT = {"output_dir", "overwrite", "logging_steps"}  # for what a run is
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,13 +19,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import disable_progress_bars
-from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders
-from hf_autoencoders.hub.publish import PublishError, one_line_errors
+from hf_autoencoders.hub.publish import PublishError, publish_files
 from hf_autoencoders.priors.token_datasets import TokenDatasetError, describe_image_tokenizer, public_name
 from hf_autoencoders.priors.token_encoding import ShardWriter, finish_token_folder, open_token_folder
 from hf_autoencoders.training.arguments import Parser, knob
@@ -200,15 +199,11 @@ def write_shards(
 
 def publish(arguments: EncodeArguments, folder: Path) -> None:
     """The folder in one commit."""
-    api = HfApi()
-    name = arguments.hub_dataset_id or folder.resolve().name
-    with one_line_errors(name):
-        repo_id = api.create_repo(name, repo_type="dataset", private=arguments.hub_private, exist_ok=True).repo_id
-        api.upload_folder(
-            repo_id=repo_id, folder_path=folder, repo_type="dataset", commit_message="Image tokens",
-            allow_patterns=["*.parquet", "*.json", "README.md"], delete_patterns=["*.parquet"],
-        )  # fmt: skip
-    print(f"published {api.endpoint}/datasets/{repo_id}")
+    url = publish_files(
+        folder, arguments.hub_dataset_id or folder.resolve().name, ["*.parquet", "*.json", "README.md"],
+        "Publish the image tokens", private=arguments.hub_private, repo_type="dataset", replaced=["*.parquet"],
+    )  # fmt: skip
+    print(f"published {url}")
 
 
 def say(accelerator: Accelerator, text: str) -> None:

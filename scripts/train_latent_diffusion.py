@@ -15,14 +15,13 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow others down; read with torch
 
-from huggingface_hub import HfApi
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 from hf_autoencoders.hub.diffusers_export import to_diffusers
 from hf_autoencoders.hub.pipelines import save_pipeline
-from hf_autoencoders.hub.publish import PublishError, one_line_errors
+from hf_autoencoders.hub.publish import PublishError, publish_files
 from hf_autoencoders.priors.diffusion_training import (
     DiffusionRun,
     build_diffusion_run,
@@ -63,11 +62,8 @@ def publish(run: DiffusionRun, pipeline: Path) -> None:
     hub = run.arguments.hub
     if not hub.push_to_hub:
         return
-    api, name = HfApi(), hub.hub_model_id or pipeline.resolve().parent.name
-    with one_line_errors(name):
-        repo_id = api.create_repo(name, private=hub.hub_private, exist_ok=True).repo_id
-        api.upload_folder(repo_id=repo_id, folder_path=pipeline)
-    print(f"published {api.endpoint}/{repo_id}")
+    name = hub.hub_model_id or pipeline.resolve().parent.name
+    print(f"published {publish_files(pipeline, name, ['**/*'], 'Publish the pipeline', private=hub.hub_private)}")
 
 
 def complain(error: Exception, code: int) -> int:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow others down; read with torch
 
-from huggingface_hub import HfApi
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
-from hf_autoencoders.hub.publish import PublishError, one_line_errors
+from hf_autoencoders.hub.publish import PublishError, publish_files
 from hf_autoencoders.priors.training import (
     CARD,
     IMAGE_TOKEN_LM,
@@ -72,12 +71,9 @@ def publish(run: PriorRun) -> None:
         upload(run, names[1], folder / IMAGE_TOKEN_LM, ["*"])
 
 
-def upload(run: PriorRun, name: str, folder: Path, published: list[str]) -> None:
-    api = HfApi()
-    with one_line_errors(name):
-        repo_id = api.create_repo(name, private=run.arguments.hub.hub_private, exist_ok=True).repo_id
-        api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=published, ignore_patterns=["*/*"])
-    print(f"published {api.endpoint}/{repo_id}")
+def upload(run: PriorRun, name: str, folder: Path, patterns: list[str]) -> None:
+    url = publish_files(folder, name, patterns, "Publish the prior", private=run.arguments.hub.hub_private)
+    print(f"published {url}")
 
 
 def complain(error: Exception, code: int) -> int:

@@ -331,6 +331,15 @@ def test_requirements_are_those_of_the_package():
         assert version(line.split(">=")[0])
 
 
+def test_a_clone_of_a_space_is_written_over_and_stays_a_clone(runs, tmp_path):
+    first = write_space([str(runs["ae"]), str(runs["vae"])], tmp_path / "space", DEMO, max_samples=20)
+    (first / ".git").mkdir()
+    (first / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    second = write_space([str(runs["vae"])], first, DEMO, max_samples=20)
+    assert (second / ".git" / "HEAD").exists() and (second / "backdrops" / "0.safetensors").exists()
+    assert not (second / "backdrops" / "1.safetensors").exists()
+
+
 def test_a_model_of_the_hub_stays_there(runs, tmp_path, monkeypatch):
     """Its id is written down, its files are not copied."""
     from hf_autoencoders.hub import space as module

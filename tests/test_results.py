@@ -181,7 +181,7 @@ def test_a_likelihood_counts_only_with_the_samples_that_its_name_says(runs, root
     (run / "report").mkdir()
     figures = {"likelihood_num_samples": 100, "likelihood_images": 10000, "likelihood_importance_bound": 86.0}
     for samples in (100, 5000):
-        report = {"metrics": {**figures, "likelihood_num_samples": samples}}
+        report = {"data_setting": "grey levels", "metrics": {**figures, "likelihood_num_samples": samples}}
         (run / "report/metrics.json").write_text(json.dumps(report))
         measured = read_measured(run, root)
         assert measured.evaluation.endswith(f"--num_importance_samples {samples}")
@@ -191,6 +191,9 @@ def test_a_likelihood_counts_only_with_the_samples_that_its_name_says(runs, root
     entry = measure("vae-likelihood", measured)
     assert entry["measured"] == 86.0 and not entry["missed"]
     assert entry["to_reach"] == "<= 86.8, trained within 60 minutes"
+    (run / "report/metrics.json").write_text(json.dumps({**report, "data_setting": "binarised"}))
+    with pytest.raises(RunError, match="is of binarised pixels, but the run of grey levels ones"):
+        read_measured(run, root)
 
 
 def test_the_command_of_a_run_older_than_its_recipe_takes_back_what_came_later(runs, root):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +359,32 @@ def commit_folder(
 
 
 # -- errors in one line ------------------------------------------------------------------------------------------------
+
+
+def publish_files(
+    folder: Path, repo_id: str, patterns: Iterable[str], message: str, *,
+    private: bool | None = None, repo_type: str = "model", replaced: Iterable[str] = (),
+) -> str:
+    """The folder's files that match `patterns` (as for `Path.glob`), in one commit; gives the repository's address.
+
+    Args:
+        repo_id: is created where it does not exist.
+        replaced: patterns of files that go where the folder has none of their names.
+
+    Raises:
+        PublishError: whatever the Hub refuses.
+    """  # fmt: skip
+    api = HfApi()
+    files = {path.relative_to(folder).as_posix(): path for pattern in patterns for path in sorted(folder.glob(pattern))}
+    operations: list[CommitOperationAdd | CommitOperationDelete]
+    operations = [CommitOperationAdd(name, str(path)) for name, path in files.items() if path.is_file()]
+    with one_line_errors(repo_id):
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True, repo_type=repo_type).repo_id
+        for name in api.list_repo_files(repo_id, repo_type=repo_type):
+            if name not in files and any(fnmatch(name, pattern) for pattern in replaced):
+                operations.append(CommitOperationDelete(name))
+        api.create_commit(repo_id, operations, commit_message=message, repo_type=repo_type)
+    return f"{api.endpoint}/{'' if repo_type == 'model' else f'{repo_type}s/'}{repo_id}"
 
 
 @contextmanager

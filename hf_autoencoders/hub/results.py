@@ -175,7 +175,8 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     place = [] if as_recipe else [f"--output_dir=runs/{name}"]
     flags = ["--recipe", f"{RECIPES}/{path.name}", *recipe_flags(changed), *place]
     command = shlex.join(["accelerate", "launch", "scripts/train.py", *flags])
-    likelihoods, evaluation = read_report(Path(folder), name)
+    setting = data_setting(run.dataset.get("binarize", "none"), run.record["seed"])
+    likelihoods, evaluation = read_report(Path(folder), name, setting)
     record = {key: value for key, value in run.record.items() if key not in LEFT_OUT}
     record |= {"settings": settings, "command": command, "metrics": {**run.metrics, **likelihoods}}
     record["dataset"] = {**run.dataset, "name": settings["dataset_name"]}
@@ -205,15 +206,22 @@ def shared_name(dataset: str, planned: str) -> str:
     return dataset if re.fullmatch(r"[\w-]+(/[\w.-]+)?", dataset) else "FOLDER"
 
 
-def read_report(folder: Path, name: str) -> tuple[dict[str, Any], str | None]:
-    """(likelihoods of RUN/report/metrics.json, the command that measured them); ({}, None) without a report."""
+def read_report(folder: Path, name: str, setting: str) -> tuple[dict[str, Any], str | None]:
+    """(likelihoods of RUN/report/metrics.json, the command that measured them); ({}, None) without a report.
+
+    Raises:
+        RunError: the report is of other data than the run's `setting`.
+    """
     path = folder / "report" / "metrics.json"
     if not path.is_file():
         return {}, None
-    metrics = read_json(path, "the report of scripts/evaluate_model.py").get("metrics", {})
+    report = read_json(path, "the report of scripts/evaluate_model.py")
+    metrics = report.get("metrics", {})
     likelihoods = {key: metrics[key] for key in LIKELIHOODS if key in metrics}
     if "likelihood_num_samples" not in likelihoods:
         return {}, None
+    if report.get("data_setting") != setting:
+        raise RunError(f"{path} is of {report.get('data_setting')} pixels, but the run of {setting} ones.")
     samples = likelihoods["likelihood_num_samples"]
     return likelihoods, f"python scripts/evaluate_model.py runs/{name} --num_importance_samples {samples}"
 

@@ -44,6 +44,7 @@ REQUIREMENTS = (
     "transformers>=5.18",
 )
 OF_A_MODEL = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+WRITTEN = ("app.py", "space.json", "requirements.txt", "README.md", "backdrops", "models", PACKAGE.name)
 README = """
 Drag through the latent plane of {models} and see what each point decodes to; draw a picture, see it as the model sees
 it, and edit its codes where it has some.
@@ -79,7 +80,7 @@ def write_space(
     if inside := [run for run in runs if folder.resolve() in (Path(run).resolve(), *Path(run).resolve().parents)]:
         raise ValueError(f"{folder} would be replaced, but holds the run {inside[0]}: choose another folder.")
     exhibits = [open_exhibit(run, dataset_name=dataset_name, max_samples=max_samples) for run in runs]
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
     (folder / "backdrops").mkdir(parents=True)
     entries = [write_entry(run, exhibits[number], number, folder) for number, run in enumerate(runs)]
     (folder / "space.json").write_text(json.dumps({"models": entries}, indent=1) + "\n", encoding="utf-8")
@@ -88,6 +89,16 @@ def write_space(
     shutil.copy(app, folder / "app.py")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier `write_space` left; whatever else lies there (a clone's .git) stays."""
+    for name in WRITTEN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_entry(run: str, exhibit: Exhibit, number: int, folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -364,6 +364,11 @@ def start(arguments: Arguments, default_name: str, say: Callable[[str], None]):
     folder = Path(arguments.run.output_dir or Path("runs") / default_name)
     arguments.run.output_dir = str(folder)
     accelerator = start_accelerator(arguments)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ValueError(
+            f"A prior is small enough for each process to hold it whole; {accelerator.distributed_type.value} would shard "
+            "it: use DDP (scripts/accelerate_configs/multi_gpu.yaml)."
+        )
     say = say if accelerator.is_main_process else lambda text: None
     say(describe_launch(accelerator, set_threads(accelerator, arguments.run.num_threads)))
     return accelerator, folder, say
