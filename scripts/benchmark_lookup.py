@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="measure peak extra memory instead of time")
-    parser.add_argument("--peak_of", type=int, nargs=3, metavar=("N", "K", "D"), help="print the peak of one look-up, MiB")
+    parser.add_argument("--peak_of", type=int, nargs=3, metavar=("N", "K", "D"), help="peak of one look-up, MiB")
     return parser.parse_args()
 
 
@@ -109,7 +109,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--threads", str(arguments.threads), "--peak_of", *map(str, size)]
             peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             whole = size[0] * size[1] * 4 / 2**20
-            print(f"N = {size[0]}, K = {size[1]}, D = {size[2]}: {peak:.0f} MiB more at the peak (N x K: {whole:.0f} MiB)")
+            print(f"N = {size[0]}, K = {size[1]}, D = {size[2]}: {peak:.0f} MiB more at the peak (N x K: {whole:.0f})")
     else:
         for dim in arguments.dims:
             compare(arguments.vectors, arguments.codes, dim, arguments.rounds)

@@ -123,7 +123,8 @@ def test_two_machines_train_together(tmp_path):
     flags = tiny("vqvae", tmp_path / "run", "--max_train_steps", "2", "--max_eval_samples", "8", *TWO)
     machines = []
     for rank in range(2):
-        launcher = ["--config_file", str(CONFIGS / "two_machines.yaml"), "--machine_rank", str(rank), "--num_processes", "2"]
+        launcher = ["--config_file", str(CONFIGS / "two_machines.yaml")]
+        launcher += ["--machine_rank", str(rank), "--num_processes", "2"]
         launcher += ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port), "--mixed_precision", "no"]
         command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, str(SCRIPT), *flags]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -119,5 +119,5 @@ def test_vae_and_iwae_are_on_their_way(mnist, tmp_path):
 
 @pytest.mark.mnist
 def test_the_deep_autoencoder_is_on_its_way(mnist, tmp_path):
-    """6 epochs over 5,000 pictures: 14.4 to 14.9 (three seeds); a mean picture: 52.9, thirty principal components of all: 13.87."""
+    """6 epochs over 5,000 pictures: 14.4 to 14.9 (three seeds); a mean picture: 52.9, 30 components of all: 13.87."""
     assert 13 <= short_deep_ae(tmp_path / "ae", mnist) <= 17

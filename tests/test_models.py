@@ -28,7 +28,12 @@ from hf_autoencoders.models.losses import LIKELIHOODS
 from hf_autoencoders.models.quantizers import QUANTIZERS
 
 
-MODELS = {"ae": (AEConfig, AEModel), "vae": (VAEConfig, VAEModel), "vqvae": (VQVAEConfig, VQVAEModel), "dvae": (DVAEConfig, DVAEModel)}  # fmt: skip
+MODELS = {
+    "ae": (AEConfig, AEModel),
+    "vae": (VAEConfig, VAEModel),
+    "vqvae": (VQVAEConfig, VQVAEModel),
+    "dvae": (DVAEConfig, DVAEModel),
+}
 SMALL = {
     "image_size": 8,
     "num_channels": 1,
@@ -194,7 +199,10 @@ def test_an_autoencoder_samples_only_after_its_latents_were_measured(tmp_path):
     latents = model.encode(torch.cat(batches)).latents.double()
     torch.testing.assert_close(torch.tensor(model.config.latents_mean), latents.mean((0, 2, 3)).float())
     torch.testing.assert_close(
-        torch.tensor(model.config.latents_std), latents.var((0, 2, 3), correction=0).sqrt().float(), rtol=1e-4, atol=1e-6
+        torch.tensor(model.config.latents_std),
+        latents.var((0, 2, 3), correction=0).sqrt().float(),
+        rtol=1e-4,
+        atol=1e-6,
     )
     assert model.config.scaling_factor == pytest.approx(1 / latents.std(correction=0).item(), rel=1e-4)
     model.save_pretrained(tmp_path)
@@ -259,7 +267,8 @@ def test_one_importance_sample_is_the_elbo_in_expectation_and_more_are_tighter()
 
 def test_the_vqvae_loss_is_the_sum_of_its_named_terms():
     for legacy, weights in ((False, (1.0, 0.7)), (True, (0.7, 1.0))):
-        output = make("vqvae", quantizer="vq", data_variance=0.25, legacy_commitment=legacy)(images(), commitment_cost=0.7)
+        model = make("vqvae", quantizer="vq", data_variance=0.25, legacy_commitment=legacy)
+        output = model(images(), commitment_cost=0.7)
         expected = output.reconstruction_loss + weights[0] * output.codebook_loss + weights[1] * output.commitment_loss
         torch.testing.assert_close(output.loss, expected)
         error = ((output.reconstruction - images()) / 2).square().mean()
@@ -429,7 +438,10 @@ def test_an_override_at_load_time_is_checked_too(tmp_path):
 @pytest.mark.parametrize("kind", MODELS)
 def test_an_ignored_field_changes_nothing(kind):
     """`config.ignored_fields` is what train.py refuses: each of them must really be without effect."""
-    different = {"block_out_channels": [4, 4, 4], "layers_per_block": 2, "residual_channels": 4, "norm_num_groups": 2, "hidden_sizes": [8], "hidden_act": "tanh", "mid_block_add_attention": False, "attention_levels": [0]}  # fmt: skip
+    different = {
+        "block_out_channels": [4, 4, 4], "layers_per_block": 2, "residual_channels": 4, "norm_num_groups": 2,
+        "hidden_sizes": [8], "hidden_act": "tanh", "mid_block_add_attention": False, "attention_levels": [0],
+    }  # fmt: skip
     model = make(kind)
     for field in different.keys() & model.config.ignored_fields:
         other = make(kind, **{field: different[field]})
@@ -437,7 +449,8 @@ def test_an_ignored_field_changes_nothing(kind):
     for field in different.keys() - model.config.ignored_fields:
         other = make(kind, **{field: different[field]})
         same = [a.shape for a in model.parameters()] == [b.shape for b in other.parameters()]
-        assert not same or not torch.equal(model.eval()(images()).reconstruction, other.eval()(images()).reconstruction), field
+        pictures = (one.eval()(images()).reconstruction for one in (model, other))
+        assert not same or not torch.equal(*pictures), field
 
 
 # ---- the Auto classes ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from hf_autoencoders.models.quantizers import (
     straight_through,
 )
 
+
 VQ_NAMES = ("vq", "l2", "ema", "simvq", "residual", "fsq")
 
 
@@ -269,8 +270,10 @@ def test_a_cast_to_16_bits_leaves_the_codebook_alone_and_one_to_64_does_not(name
 
 @pytest.mark.parametrize("name", VQ_NAMES)
 def test_two_forwards_before_one_backward(name):
-    quantizer, z_e = build(name, codebook_init="data", revive_dead_codes=True, dead_code_threshold=0.9), vectors(2, 4, 3, 5)
-    losses = [sum((r.latents.sum(), r.codebook_loss, r.commitment_loss)) for r in (quantizer(z_e.requires_grad_()), quantizer(z_e))]
+    quantizer = build(name, codebook_init="data", revive_dead_codes=True, dead_code_threshold=0.9)
+    z_e = vectors(2, 4, 3, 5).requires_grad_()
+    results = quantizer(z_e), quantizer(z_e)
+    losses = [sum((r.latents.sum(), r.codebook_loss, r.commitment_loss)) for r in results]
     sum(losses).backward()  # fails if the codebook was changed under the graph
     assert z_e.grad.isfinite().all()
 
@@ -395,7 +398,7 @@ def test_four_deferred_micro_batches_equal_one_batch(name):
     whole, parts = (build(name, **overrides).double() for _ in range(2))
     parts.load_state_dict(whole.state_dict())
     parts.defer_state_updates(True)
-    for step in range(3):
+    for _ in range(3):
         z_e = z_e.roll(1, 1) * 1.5
         whole(z_e)
         for part in z_e.split(16):
@@ -448,7 +451,8 @@ def test_the_first_training_batch_sets_the_codebook_once(name):
     assert first.commitment_loss < 0.6 * build(name, codebook_size=8)(z_e).commitment_loss
     codebook = [v.clone() for k, v in quantizer.state_dict().items() if "embedding" in k]
     quantizer.initialize_from_data(z_e + 5)
-    assert all(torch.equal(a, b) for a, b in zip(codebook, (v for k, v in quantizer.state_dict().items() if "embedding" in k), strict=True))
+    now = (value for name, value in quantizer.state_dict().items() if "embedding" in name)
+    assert all(torch.equal(a, b) for a, b in zip(codebook, now, strict=True))
 
 
 def test_a_restored_quantizer_does_not_start_again():
@@ -460,7 +464,8 @@ def test_a_restored_quantizer_does_not_start_again():
 
 
 def test_a_dead_code_returns_at_a_vector_of_the_batch_with_new_state():
-    quantizer = build("ema", codebook_size=3, codebook_dim=2, revive_dead_codes=True, dead_code_threshold=0.5, ema_decay=0.5)
+    revives = {"revive_dead_codes": True, "dead_code_threshold": 0.5}
+    quantizer = build("ema", codebook_size=3, codebook_dim=2, ema_decay=0.5, **revives)
     quantizer.embedding.weight.copy_(tensor([[0.0, 0.0], [1.0, 1.0], [50.0, 50.0]]))
     z_e = torch.rand(2, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     for _ in range(4):
@@ -556,7 +561,9 @@ def test_fsq_reaches_every_code_and_gives_it_back(levels):
     assert values[1, 0] != values[0, 0] and torch.equal(values[1, 1:], values[0, 1:]), "the first number varies fastest"
 
 
-@pytest.mark.parametrize("level, expected", [(5, [-2, -1, 0, 1, 2]), (4, [-2, -1, 0, 1]), (8, range(-4, 4)), (2, [-1, 0])])
+@pytest.mark.parametrize(
+    "level, expected", [(5, [-2, -1, 0, 1, 2]), (4, [-2, -1, 0, 1]), (8, range(-4, 4)), (2, [-1, 0])]
+)
 def test_fsq_rounds_to_the_integers_of_the_paper(level, expected):
     quantizer = build("fsq", codebook_size=level, codebook_dim=1, fsq_levels=[level])
     grid = quantizer.to_grid(torch.linspace(-9, 9, 2001).view(1, 1, 1, -1))
@@ -603,7 +610,8 @@ def test_gumbel_in_eval_is_the_likeliest_code():
 
 def test_a_relaxed_sample_lies_between_the_codes_and_has_the_gradient_of_the_relaxation():
     quantizer, logits = build_gumbel().double(), vectors(2, 16, 3, 5, dtype=torch.float64).requires_grad_()
-    noise = torch.empty(2, 16, 3, 5, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(5)).log().neg()
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.empty(2, 16, 3, 5, dtype=torch.float64).exponential_(generator=generator).log().neg()
     expected = torch.einsum("bkhw,kd->bdhw", ((logits + noise) / 0.7).softmax(1), quantizer.embedding.weight)
     result = quantizer(logits, 0.7, None, torch.Generator().manual_seed(5))
     torch.testing.assert_close(result.latents, expected)

@@ -75,7 +75,8 @@ def train(name: str, dtype: torch.dtype, wrap, steps: int) -> dict:
     parts = 2 if name == "gumbel" else world
     mine = range(parts) if world == 1 else [rank]
     wrapped = wrap(model.train())
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3) if dtype == torch.float64 else torch.optim.SGD(model.parameters(), 0.01)
+    kind, rate = (torch.optim.Adam, 1e-3) if dtype == torch.float64 else (torch.optim.SGD, 0.01)
+    optimizer = kind(model.parameters(), rate)
     losses = []
     for step in range(steps):
         total = 0.0
@@ -102,7 +103,8 @@ def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-PARTS = {"float64": (torch.float64, 50), "float32": (torch.float32, 20), "sharded": (torch.float64, 8)}  # precision, steps
+# precision, steps
+PARTS = {"float64": (torch.float64, 50), "float32": (torch.float32, 20), "sharded": (torch.float64, 8)}
 # A codebook that gradients move *and* data sets loses the latter when it is sharded: train.py refuses those under FSDP.
 SHARDED = ("vq", "ema", "simvq", "fsq", "residual")
 CASES = [(part, name) for part in PARTS for name in (SHARDED if part == "sharded" else QUANTIZERS)]
@@ -115,7 +117,8 @@ def main(out: str):
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         assert dist.get_world_size() == 2
-        wraps = dict.fromkeys(PARTS, lambda model: nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False))
+        parallel = partial(nn.parallel.DistributedDataParallel, forward_sync_buffers=False)
+        wraps = dict.fromkeys(PARTS, parallel)
         wraps["sharded"] = partial(fully_shard, mesh=init_device_mesh("cpu", (2,)))  # FSDP2
     results = {}
     for part, name in CASES:

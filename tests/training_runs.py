@@ -18,7 +18,10 @@ SCRIPT, KILLED_SCRIPT = ROOT / "scripts" / "train.py", ROOT / "tests" / "train_a
 
 # 1,437 digits, 16 a step: 89 steps an epoch. A model of some thousand weights. One thread, so that sums have one order.
 TINY = ("--num_threads", "1", "--train_batch_size", "16", "--logging_steps", "5")
-TINY_WITH_CODES = ("--block_out_channels", "8", "8", "--layers_per_block", "1", "--codebook_size", "16", "--codebook_dim", "4")
+TINY_WITH_CODES = (
+    *("--block_out_channels", "8", "8", "--layers_per_block", "1"),
+    *("--codebook_size", "16", "--codebook_dim", "4"),
+)
 TINY_MODELS = {
     "ae": ("--hidden_sizes", "16", "--backbone", "mlp", "--latent_channels", "2"),
     "vae": ("--hidden_sizes", "16", "--backbone", "mlp", "--latent_channels", "2"),

@@ -45,7 +45,7 @@ def product_roundoff(tensor: Tensor) -> float:
 # ---- Nearest code ----------------------------------------------------------------------------------------------------
 
 TILE = 128  # codes whose scores are reduced together: amax over 128 is 9 times as fast as argmax over 8192 (CPU)
-SCORES_AT_ONCE = 2**22  # entries of one block, 16 MiB: half of it costs the product 6 %, twice of it gains nothing (CPU)
+SCORES_AT_ONCE = 2**22  # entries of one block, 16 MiB: half of it costs 6 %, twice of it gains nothing (CPU)
 LEAST_ROWS = 64  # of a block, however many codes: with fewer, reading the codebook costs more than the product
 PAIRS_AT_ONCE = 2**20  # float64 entries of one chunk of exact distances
 

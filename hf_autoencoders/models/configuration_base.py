@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What the configurations of all four autoencoders share: the picture, the backbone, the likelihood, and their checks."""
+"""What the configurations of all four models share: the picture, the backbone, the likelihood, and their checks."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -11,7 +11,9 @@ RECONSTRUCTION_LOSSES = ("bce", "mse", "l1", "logit_laplace")
 BACKBONE_FIELDS = {
     "mlp": ("hidden_sizes", "hidden_act"),
     "conv": ("block_out_channels", "layers_per_block", "residual_channels"),
-    "resnet": ("block_out_channels", "layers_per_block", "norm_num_groups", "mid_block_add_attention", "attention_levels"),
+    "resnet": (
+        "block_out_channels", "layers_per_block", "norm_num_groups", "mid_block_add_attention", "attention_levels",
+    ),
     "dalle": ("block_out_channels", "layers_per_block"),
 }
 
@@ -116,12 +118,13 @@ class AutoencoderConfig(PreTrainedConfig):
     def validate_image(self):
         sizes = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
         if len(sizes) not in (1, 2) or min(sizes) < 1:
-            raise ValueError(f"`image_size` must be one positive number or a pair (height, width), got {self.image_size}.")
+            raise ValueError(f"`image_size` must be a positive number or (height, width), got {self.image_size}.")
         if self.num_channels < 1:
             raise ValueError(f"`num_channels` must be at least 1, got {self.num_channels}.")
         if self.reconstruction_loss not in RECONSTRUCTION_LOSSES:
             raise ValueError(
-                f"`reconstruction_loss` must be one of {', '.join(RECONSTRUCTION_LOSSES)}, got {self.reconstruction_loss!r}."
+                f"`reconstruction_loss` must be one of {', '.join(RECONSTRUCTION_LOSSES)}, "
+                f"got {self.reconstruction_loss!r}."
             )
 
     def validate_backbone(self):

@@ -13,7 +13,7 @@ class VAEConfig(AutoencoderConfig):
     Args:
         latent_channels (`int`): latents a position; all of them for the `mlp` backbone.
         kl_weight (`float`): beta, the weight of the KL in nats per image; 1 makes the loss the negative ELBO.
-        num_importance_samples (`int`): k of the importance weighted bound (Burda et al. 2016) that is trained; 1 = ELBO.
+        num_importance_samples (`int`): k of the importance weighted bound (Burda et al. 2016) to train; 1 = ELBO.
 
     >>> VAEConfig(image_size=32).grid_size
     (8, 8)

@@ -69,7 +69,8 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         grid = self.grid_size if shape is None else tuple(shape[1:3])
         batch = image_tokens.shape[0] if shape is None else shape[0]
         if image_tokens.numel() != batch * grid[0] * grid[1] * depth:
-            fits = f"(B, h, w{', depth' if tail else ''}) or (B, {grid[0] * grid[1] * depth}) for a {grid[0]}x{grid[1]} grid"
+            flat = grid[0] * grid[1] * depth
+            fits = f"(B, h, w{', depth' if tail else ''}) or (B, {flat}) for a {grid[0]}x{grid[1]} grid"
             raise ValueError(
                 f"Image tokens must have shape {fits}, got {tuple(image_tokens.shape)}; "
                 f"another grid is named by `shape=(B, h, w)`."
@@ -78,7 +79,8 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
 
     def draw_latents(self, num_images: int, generator: torch.Generator | None) -> Tensor:
         """Uniform codes: the prior that the ELBO assumes until one is trained (see hf_autoencoders.priors)."""
-        shape = (num_images, *self.grid_size, *([self.config.codes_per_position] * (self.config.codes_per_position > 1)))
+        depth = self.config.codes_per_position
+        shape = (num_images, *self.grid_size, *([depth] if depth > 1 else []))
         device = "cpu" if generator is None else generator.device
         codes = torch.randint(self.codebook_size, shape, generator=generator, device=device)
         return codes.to(device_of(next(self.decoder.parameters())))

@@ -138,7 +138,7 @@ class DVAEModel(DiscreteAutoencoder):
         if channels == config.codebook_dim:
             return latents
         raise ValueError(
-            f"Float latents of this dvae have {config.codebook_size} channels (logits or probabilities of the codes) or "
+            f"Float latents of this dvae have {config.codebook_size} channels (logits or probabilities of codes) or "
             f"{config.codebook_dim} (code vectors), got shape {tuple(latents.shape)}."
         )
 

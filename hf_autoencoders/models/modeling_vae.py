@@ -154,7 +154,7 @@ class VAEModel(AutoencoderPreTrainedModel):
         return self.config.num_importance_samples if self.training else 1
 
     def losses(self, posterior, latents, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
-        """The negative ELBO and its terms; with k > 1 samples an image (k rows each of the first three), their bound."""
+        """The negative ELBO and its terms; of k > 1 samples an image (k rows each of the first three), their bound."""
         k = self.samples_per_image
         pixel_values = pixel_values.repeat_interleave(k, 0) if k > 1 else pixel_values
         nll, kl = self.negative_log_likelihood(raw, pixel_values), posterior.kl().mean()

@@ -147,7 +147,8 @@ class VQVAEModel(DiscreteAutoencoder):
     def loss_terms(self) -> dict[str, float]:
         config = self.config
         scale = 1 / config.data_variance if config.reconstruction_loss == "mse" else 1.0
-        codebook, commitment = (config.commitment_cost, 1.0) if config.legacy_commitment else (1.0, config.commitment_cost)
+        beta = config.commitment_cost
+        codebook, commitment = (beta, 1.0) if config.legacy_commitment else (1.0, beta)
         return {
             f"{config.reconstruction_loss} [mean over elements]": scale,
             "codebook_loss [mean over elements]": codebook,

@@ -105,7 +105,7 @@ def _not_narrower(moved: Tensor, tensor: Tensor) -> Tensor:
 
 
 class Codebook(KeepsFloat32, nn.Embedding):
-    """Code vectors that gradients move: the parameter `weight` (K, D), at first U(-1/K, 1/K) as taming and diffusers."""
+    """Code vectors that gradients move: the parameter `weight` (K, D), first U(-1/K, 1/K) as taming and diffusers."""
 
     def __init__(self, size: int, dim: int):
         super().__init__(size, dim, dtype=torch.float32)
@@ -582,7 +582,7 @@ class FiniteScalarQuantizer(Quantizer):
             return self.number(self.to_grid(z_e).round())
 
     def to_grid(self, z_e: Tensor) -> Tensor:
-        """Numbers to be rounded, L levels each: (B, D, h, w) -> (B, h, w, levels) in [-(L-1)/2, (L-1)/2] or, for even L,
+        """Numbers to be rounded, L levels each: (B, D, h, w) -> (B, h, w, levels) in [-(L-1)/2, (L-1)/2] or, of even L,
         in [-L/2, L/2 - 1]; 0 stays 0 (paper, appendix A.1; its tan is an atanh up to the fifth order)."""
         z = self.project_in(channels_last(at_least_float32(z_e)))
         half = [(level - 1) * (1 - 1e-3) / 2 for level in self.levels]
@@ -710,7 +710,7 @@ class GumbelQuantizer(Quantizer):
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, hard: bool, generator: torch.Generator | None) -> Tensor:
-    """A sample of the Concrete distribution over dim 1, shape of `logits`. Jang et al. 2017, eq. 2; Maddison et al. 2017.
+    """A draw of the Concrete distribution over dim 1, shape of `logits`. Jang et al. 2017, eq. 2; Maddison et al. 2017.
 
     `hard`: its argmax as one-hot, with the gradient of the soft sample.
     """

@@ -366,8 +366,8 @@ def start(arguments: Arguments, default_name: str, say: Callable[[str], None]):
     accelerator = start_accelerator(arguments)
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ValueError(
-            f"A prior is small enough for each process to hold it whole; {accelerator.distributed_type.value} would shard "
-            "it: use DDP (scripts/accelerate_configs/multi_gpu.yaml)."
+            f"Each process must hold this model whole, and {accelerator.distributed_type.value} would shard it: use "
+            "DDP (scripts/accelerate_configs/multi_gpu.yaml)."
         )
     say = say if accelerator.is_main_process else lambda text: None
     say(describe_launch(accelerator, set_threads(accelerator, arguments.run.num_threads)))

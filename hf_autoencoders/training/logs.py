@@ -23,8 +23,8 @@ class Window:
 
     Values stay on an accelerator until a line is due, so that no step waits for it. On a CPU they become numbers at
     once: small tensors that live long, among large ones that come and go, kept gigabytes of heap from being used again.
-    `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes the
-    same next line.
+    `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes
+    the same next line.
     """
 
     def __init__(self, accelerator: Accelerator, codebook_size: int | None, micro_batches: int = 1):

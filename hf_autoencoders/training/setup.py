@@ -150,8 +150,8 @@ def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
     writes = getattr(model.config, "sets_parameters_from_data", False)
     if writes and accelerator.distributed_type is DistributedType.FSDP:
         raise ValueError(
-            f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a revival "
-            "would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
+            f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a "
+            "revival would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
         )
 
 
