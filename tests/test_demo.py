@@ -5,12 +5,10 @@ import base64
 import importlib.util
 import io
 import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from loopback_hub import LoopbackHub
 from PIL import Image
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
@@ -359,22 +356,6 @@ def test_a_folder_with_something_else_is_left_alone(runs, tmp_path):
     assert (tmp_path / "mine").read_text() == "keep me"
     with pytest.raises(ValueError, match="one model or two, got 3"):
         write_space(["a", "b", "c"], tmp_path / "x", DEMO)
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with LoopbackHub() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory):
-    """Calls a function in a process whose huggingface_hub talks to `hub`: it reads its endpoint when it is imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in hub.environment(tmp_path_factory.mktemp("home")).items():
-            patch.setenv(name, value)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(timeout=120)
 
 
 def test_a_space_is_published_in_one_commit_and_replaced_by_the_next(hub, client, space, runs, tmp_path):

@@ -2,21 +2,18 @@
 """Cards and publishing, with the real huggingface_hub client against a Hub on loopback."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
-from loopback_hub import LoopbackHub
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
@@ -251,22 +248,6 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
 
 
 # -- publishing --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with LoopbackHub() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory):
-    """Calls a function in a process whose huggingface_hub talks to `hub`: it reads its endpoint when it is imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in hub.environment(tmp_path_factory.mktemp("home")).items():
-            patch.setenv(name, value)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(timeout=120)
 
 
 def refusal(client, function, *args, **kwargs) -> str:

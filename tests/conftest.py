@@ -1,0 +1,24 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""A Hub on this machine, and a process that talks to it."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+from loopback_hub import LoopbackHub
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with LoopbackHub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    """Calls a function in a process whose huggingface_hub talks to `hub`: it reads its endpoint when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in hub.environment(tmp_path_factory.mktemp("home")).items():
+            patch.setenv(name, value)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(timeout=120)
