@@ -2,7 +2,6 @@
 """What the demo shows, without a browser and without gradio; the folder of a Space; mistakes in one line."""
 
 import base64
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from training_runs import load_script
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
@@ -236,21 +236,14 @@ def test_data_that_were_asked_for_are_not_silently_replaced(runs):
 # -- the script, where gradio may be missing ---------------------------------------------------------------------------
 
 
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 def test_without_gradio_one_line_names_the_extra(runs, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert load_script("demo").main([str(runs["ae"])]) == 2
+    assert load_script(DEMO).main([str(runs["ae"])]) == 2
     assert capsys.readouterr().err == 'demo.py: The demo needs gradio, the extra `demo`: pip install -e ".[demo]"\n'
 
 
 def test_the_script_takes_one_model_or_two():
-    script = load_script("demo")
+    script = load_script(DEMO)
     for runs in ([], ["a", "b", "c"]):
         with pytest.raises(ValueError, match=f"one model or two, got {len(runs)}"):
             script.open_all(script.parse_arguments(runs))
@@ -258,7 +251,7 @@ def test_the_script_takes_one_model_or_two():
 
 @pytest.mark.parametrize("flag", ["--max_eval_samples 0", "--num_threads 0", "--port 70000"])
 def test_a_number_out_of_range_is_one_line(runs, flag):
-    script = load_script("demo")
+    script = load_script(DEMO)
     with pytest.raises(ValueError, match=f"{flag.split()[0]} must be .*, got {flag.split()[1]}"):
         script.open_all(script.parse_arguments([str(runs["ae"]), *flag.split()]))
 
@@ -381,7 +374,7 @@ def test_a_space_of_somebody_else_is_refused_unless_forced(hub, client, space):
 
 
 def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, monkeypatch, capsys):
-    publish, folder = load_script("publish"), tmp_path / "space"
+    publish, folder = load_script(ROOT / "scripts/publish.py"), tmp_path / "space"
 
     def call(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["publish.py", *arguments])

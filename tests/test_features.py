@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Distances between sets of pictures, computed a second way; and the classifier that travels with the package."""
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
+from training_runs import load_script
 
 from hf_autoencoders.evaluation import feature_net
 from hf_autoencoders.evaluation.feature_net import (
@@ -181,10 +181,7 @@ def test_real_data_stand_beside_every_figure(other_net):
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("classifier", ROOT / "scripts" / "train_feature_classifier.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts/train_feature_classifier.py")
 
 
 def test_the_training_script_makes_a_classifier(tmp_path):

@@ -4,13 +4,12 @@
 docs/RESULTS.md has the whole runs; thirty principal components, 13.87, are in test_metrics.py.
 """
 
-import importlib.util
 import json
 import os
 from pathlib import Path
 
 import pytest
-from training_runs import ROOT, train_here
+from training_runs import ROOT, load_script, train_here
 from transformers import AutoModel
 
 from hf_autoencoders.evaluation.likelihood import data_setting, measure_likelihood
@@ -57,9 +56,7 @@ def test_512_codes_stay_in_use_where_the_codebook_loss_leaves_a_handful(tmp_path
 
 
 def bake_off(folder: Path, *flags: str) -> int:
-    spec = importlib.util.spec_from_file_location("bake_off", ROOT / "scripts/bake_off.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "scripts/bake_off.py")
     short = "--dataset_name digits --num_train_epochs 1 --block_out_channels 32 32 --num_threads 1 --seeds 0"
     return script.main([*short.split(), *flags, "--output_dir", str(folder)])
 

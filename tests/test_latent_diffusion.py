@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Latent diffusion: trained by the one loop on our latents, left as pipelines that diffusers opens alone."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, DiTPipeline, LDMPipeline, UNet2DModel, VQModel
 from loopback_hub import LoopbackHub
+from training_runs import load_script
 from transformers import AutoModel
 
 from hf_autoencoders import (
@@ -55,14 +55,7 @@ CODES = {"codebook_size": 16, "codebook_dim": 3}
 SMALL_UNET = {"block_out_channels": (8, 16), "layers_per_block": 1}
 
 
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script("train_latent_diffusion")
+script = load_script(ROOT / "scripts/train_latent_diffusion.py")
 
 
 def generator(seed=0):

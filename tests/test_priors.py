@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Autoregressive priors: trained by the one loop, measured in nats, sampled to pictures, kept in one artefact."""
 
-import importlib.util
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from training_runs import load_script
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from hf_autoencoders import (
@@ -44,14 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 8, 8], "codebook_size": 16, "codebook_dim": 4}
 
 
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train_prior, sample = load_script("train_prior"), load_script("sample")
+train_prior, sample = load_script(ROOT / "scripts/train_prior.py"), load_script(ROOT / "scripts/sample.py")
 
 
 def generator(seed=0):

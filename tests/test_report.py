@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Pictures and reports of small untrained models: what every page shows, that the file stands alone, its numbers."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from training_runs import load_script
 
 from hf_autoencoders import (
     AEConfig,
@@ -203,10 +203,7 @@ def test_a_learned_prior_adds_its_nats_to_those_of_the_decoder(tmp_path):
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("evaluate_model", ROOT / "scripts" / "evaluate_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts/evaluate_model.py")
 
 
 @pytest.fixture

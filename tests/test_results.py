@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What docs/RESULTS.md and the cards say is what docs/results.json holds, and that is what runs measured."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -10,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_runs import ROOT, train_here
+from training_runs import ROOT, load_script, train_here
 
 from hf_autoencoders.hub.cards import RunError, number
 from hf_autoencoders.hub.results import FIGURES, IDLE, load_results, measure, read_measured, settings_of
@@ -132,9 +131,7 @@ def root(tmp_path):
 
 
 def update(root: Path, *flags: object) -> int:
-    spec = importlib.util.spec_from_file_location("update_results", ROOT / "scripts/update_results.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "scripts/update_results.py")
     return script.main([str(flag) for flag in flags], root)
 
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Token data sets: the same tokens as the model's, whole after a kill, refused for another model."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset, load_dataset
 from torch.utils.data import DataLoader
+from training_runs import load_script
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
 from hf_autoencoders.priors.token_datasets import TokenDataset, TokenDatasetError, load_token_dataset
@@ -29,14 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-encode_dataset, train_prior = load_script("encode_dataset"), load_script("train_prior")
+encode_dataset = load_script(ROOT / "scripts/encode_dataset.py")
+train_prior = load_script(ROOT / "scripts/train_prior.py")
 
 
 def make_model(seed=0, **fields):
