@@ -53,7 +53,8 @@ from ..training.launch import describe_launch, set_threads, start_accelerator
 from ..training.logs import MetricsLog, Window
 from ..training.results import weights_to_judge
 from ..training.schedules import Schedules
-from ..training.setup import build_optimizer, learning_rate, on_device, resume
+from ..training.optimizers import build_optimizer
+from ..training.setup import learning_rate, on_device, resume
 from .autoregressive import ARCHITECTURES, build_prior, generate_images
 from .cards import image_token_lm_card, prior_card
 from .likelihood import sequence_nats

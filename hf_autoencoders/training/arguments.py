@@ -86,7 +86,9 @@ class TrainingArguments:
     gradient_accumulation_steps: int = knob(1, "micro-batches of one optimizer step")
     num_train_epochs: float = knob(10.0, "passes over the training split")
     max_train_steps: int | None = knob(None, "optimizer steps, in place of num_train_epochs")
-    optimizer: Literal["adam", "adamw", "sgd"] = knob("adam", "adam, adamw or sgd")
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = knob(
+        "adam", "adam, adamw, sgd; muon: Muon for the matrices of linear layers, adamw for everything else"
+    )
     learning_rate: float = knob(1e-3, "step size after the warm-up")
     lr_scheduler: Literal["constant", "linear", "cosine", "quarter_cosine"] = knob("constant", "shape over the steps")
     lr_warmup_steps: int = knob(0, "steps in which the learning rate climbs from 0")

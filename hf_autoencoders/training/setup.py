@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
@@ -23,6 +23,7 @@ from .engine import Run, changed_knobs, load_checkpoint
 from .folder import CHECKPOINTS, LOG, check_folder, claim_folder, output_folder
 from .launch import describe_launch, set_threads, start_accelerator
 from .logs import MetricsLog, Window
+from .optimizers import build_optimizer
 from .results import evaluate_run, picture_of_run
 from .schedules import Schedule, Schedules, schedule_names
 
@@ -153,18 +154,6 @@ def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
             f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a "
             "revival would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
         )
-
-
-def build_optimizer(model: PreTrainedModel, training: TrainingArguments) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    common = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=training.momentum, **common)
-    adam = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    # One kernel for all weights: 1.3 times the steps a second of a small net on a CPU. Not every accelerator has it.
-    fused = PartialState().device.type in ("cpu", "cuda")
-    betas = (training.adam_beta1, training.adam_beta2)
-    return adam(parameters, betas=betas, eps=training.adam_epsilon, fused=fused, **common)
 
 
 def assemble(
