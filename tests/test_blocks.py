@@ -220,7 +220,7 @@ def test_mlp_is_a_chain_of_matrices():
     encoder, decoder = build(small_config("mlp", image_size=(4, 6), hidden_act="tanh"))
     x = torch.randn(5, 3, 4, 6)
     first, second, last = (m for m in encoder.modules() if isinstance(m, nn.Linear))
-    h = torch.tanh(x.reshape(5, 72) @ first.weight.T + first.bias)
+    h = torch.tanh((x.reshape(5, 72) + 1) / 2 @ first.weight.T + first.bias)
     h = torch.tanh(h @ second.weight.T + second.bias)
     z = h @ last.weight.T + last.bias
     torch.testing.assert_close(encoder(x), z.reshape(5, LATENTS, 1, 1))

@@ -51,9 +51,9 @@ from ..training.engine import Run
 from ..training.folder import CHECKPOINTS, LOG, METRICS, check_folder, claim_folder
 from ..training.launch import describe_launch, set_threads, start_accelerator
 from ..training.logs import MetricsLog, Window
+from ..training.optimizers import build_optimizer
 from ..training.results import weights_to_judge
 from ..training.schedules import Schedules
-from ..training.optimizers import build_optimizer
 from ..training.setup import learning_rate, on_device, resume
 from .autoregressive import ARCHITECTURES, build_prior, generate_images
 from .cards import image_token_lm_card, prior_card
@@ -415,7 +415,7 @@ def assemble(
         accelerator.process_index, arguments.run.seed,
     )  # fmt: skip
     total = training.max_train_steps or max(1, round(training.num_train_epochs * plan.steps_per_epoch))
-    model, optimizer = accelerator.prepare(core, build_optimizer(core, training))
+    model, optimizer = accelerator.prepare(core, build_optimizer(accelerator, core, training))
     return kind(
         arguments=arguments,
         accelerator=accelerator,

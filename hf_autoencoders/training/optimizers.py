@@ -4,15 +4,14 @@
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
 from .arguments import TrainingArguments
 
 
-def build_optimizer(model: nn.Module, training: TrainingArguments) -> torch.optim.Optimizer:
+def build_optimizer(accelerator: Accelerator, model: nn.Module, training: TrainingArguments) -> torch.optim.Optimizer:
     """What `training` asks for, over the parameters of `model` that are trained.
 
     Raises:
@@ -23,18 +22,17 @@ def build_optimizer(model: nn.Module, training: TrainingArguments) -> torch.opti
     if training.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=training.momentum, **common)
     # One kernel for all weights: 1.3 times the steps a second of a small net on a CPU. Not every accelerator has it.
-    fused = PartialState().device.type in ("cpu", "cuda")
+    fused = accelerator.device.type in ("cpu", "cuda")
     adam = {"betas": (training.adam_beta1, training.adam_beta2), "eps": training.adam_epsilon, "fused": fused}
     if training.optimizer == "muon":
-        check_whole_matrices()
+        check_whole_matrices(accelerator.distributed_type)
         return MuonWithAdam(*split_for_muon(model), adam=adam, **common)
     adam_class = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
     return adam_class(parameters, **adam, **common)
 
 
-def check_whole_matrices() -> None:
+def check_whole_matrices(kind: DistributedType) -> None:
     """Raises ValueError where a process sees only its share of a matrix, which Muon cannot make orthogonal."""
-    kind = AcceleratorState().distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ValueError(f"--optimizer muon needs whole matrices, and {kind.value} shards them: use adamw, or DDP.")
 

@@ -92,7 +92,7 @@ def build_run(arguments: Arguments, say: Callable[[str], None] = print) -> Run:
     core = build_model(arguments, images)
     check_sharding(accelerator, core)
     schedules = arguments.scheduled(core.config, schedule_names(core))
-    optimizer = build_optimizer(core, arguments.training)
+    optimizer = build_optimizer(accelerator, core, arguments.training)
     run = assemble(arguments, accelerator, core, optimizer, images, schedules, folder)
     run.processor = processor.for_saving(core.config.height, core.config.width)
     say(describe_model(run.core, schedules))
