@@ -41,7 +41,8 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
     sum_k q_k ln q_k + ln K. Ramesh et al. 2021, section 2.1.
     """
     log_q = full_precision(logits).log_softmax(1)
-    return sum_per_image((log_q.exp() * (log_q + math.log(logits.shape[1]))).sum(1))
+    negative_entropy = (log_q.exp() * log_q).sum(1)  # (B, h, w)
+    return sum_per_image(negative_entropy + math.log(logits.shape[1]))
 
 
 def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:

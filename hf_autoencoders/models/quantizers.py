@@ -41,7 +41,6 @@ class Quantized(NamedTuple):
     perplexity, codebook_usage: exp(entropy) of this batch's codes in [1, K], and the share of codes that occur in it;
         over all processes in training, of this process in eval.
     norm_ratio: mean |z_e| / mean |chosen e|; far from 1 means that the encoder runs away from the codebook.
-    probabilities: softmax of the logits (B, K, h, w), `gumbel` only.
     """
 
     latents: Tensor
@@ -51,7 +50,6 @@ class Quantized(NamedTuple):
     perplexity: Tensor
     codebook_usage: Tensor
     norm_ratio: Tensor
-    probabilities: Tensor | None = None
 
 
 def check_codes(codes: Tensor, codebook_size: int) -> None:
@@ -675,15 +673,14 @@ class GumbelQuantizer(Quantizer):
         """
         with float32_island(logits):
             scores = at_least_float32(logits)
-            codes, probabilities = scores.argmax(1), scores.softmax(1)
+            codes = scores.argmax(1)
             if hard is None and not self.training:
                 latents = self.get_codebook_entry(codes)
             else:
                 temperature = self.temperature if temperature is None else temperature
                 latents = self.mix(gumbel_softmax(scores, temperature, self.hard if hard is None else hard, generator))
-            zero = probabilities.new_zeros(())
-            usage = self.usage(codes)
-            return Quantized(latents.to(logits.dtype), codes, zero, zero, *usage, zero + 1, probabilities)
+            zero = scores.new_zeros(())
+            return Quantized(latents.to(logits.dtype), codes, zero, zero, *self.usage(codes), zero + 1)
 
     def encode(self, logits: Tensor) -> Tensor:
         """Logits (B, K, h, w) -> the likeliest codes (B, h, w)."""
@@ -716,8 +713,8 @@ def gumbel_softmax(logits: Tensor, temperature: float, hard: bool, generator: to
     """
     device = logits.device if generator is None else generator.device
     noise = torch.empty(logits.shape, dtype=logits.dtype, device=device).exponential_(generator=generator)
-    noise = -noise.clamp_min(torch.finfo(logits.dtype).tiny).log().to(logits.device)
-    soft = ((logits + noise) / temperature).softmax(1)
+    noise = noise.clamp_min_(torch.finfo(logits.dtype).tiny).log_().to(logits.device)  # minus a Gumbel draw
+    soft = (logits - noise).div_(temperature).softmax(1)  # in place: these are the largest tensors of a dVAE
     if not hard:
         return soft
     one_hot = torch.zeros_like(soft).scatter_(1, soft.argmax(1, keepdim=True), 1.0)
