@@ -6,7 +6,6 @@ python scripts/train.py --model_type vae --help
 """
 
 import os
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,13 @@ from hf_autoencoders.hub.cards import RunError
 from hf_autoencoders.hub.publish import PublishError, fetch_checkpoint, push_checkpoint, push_run
 from hf_autoencoders.training.arguments import Arguments, parse_arguments
 from hf_autoencoders.training.engine import Run, train
+from hf_autoencoders.training.launch import complain
 from hf_autoencoders.training.logs import TrainingDiverged, on_screen
 from hf_autoencoders.training.results import save_results
 from hf_autoencoders.training.setup import build_run
 
 
+SCRIPT = Path(__file__).name
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "TEMPLATE.md"
 
 
@@ -37,13 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
     except (ValueError, StrictDataclassError) as error:
-        return complain(error, everywhere=False)
+        return complain(SCRIPT, error, everywhere=False)
     try:
         return run(arguments)
     except (ValueError, StrictDataclassError, RunError, PublishError) as error:
-        return complain(error)
+        return complain(SCRIPT, error)
     except TrainingDiverged as error:
-        return complain(error, code=1, everywhere=False)
+        return complain(SCRIPT, error, code=1, everywhere=False)
 
 
 def run(arguments: Arguments) -> int:
@@ -107,19 +108,6 @@ class Publisher:
         if not blocking:
             self.uploads.append(upload)
         return upload
-
-
-def complain(error: Exception, code: int = 2, everywhere: bool = True) -> int:
-    """One line on stderr; what all processes notice alike is said by the first of them."""
-    rank = int(os.environ.get("RANK", "0"))
-    if rank == 0 or everywhere:
-        who = "train.py" if rank == 0 else f"train.py (process {rank})"
-        # Strict configs wrap a message: "Class validation error for validator 'validate_image': ValueError: ..."
-        text = re.sub(
-            r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", " ".join(str(error).split())
-        )
-        print(f"{who}: {text}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -29,7 +29,11 @@ from hf_autoencoders.priors.diffusion_training import (
     save_figures,
 )
 from hf_autoencoders.training.engine import train
+from hf_autoencoders.training.launch import complain
 from hf_autoencoders.training.logs import TrainingDiverged, on_screen
+
+
+SCRIPT = Path(__file__).name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         run = build_diffusion_run(parse_diffusion_arguments(argv), accept=to_diffusers)
         return carry_out(run)
     except (ValueError, StrictDataclassError, PublishError) as error:
-        return complain(error, 2)
+        return complain(SCRIPT, error)
     except TrainingDiverged as error:
-        return complain(error, 1)
+        return complain(SCRIPT, error, code=1, everywhere=False)
 
 
 def carry_out(run: DiffusionRun) -> int:
@@ -64,12 +68,6 @@ def publish(run: DiffusionRun, pipeline: Path) -> None:
         return
     name = hub.hub_model_id or pipeline.resolve().parent.name
     print(f"published {publish_files(pipeline, name, ['**/*'], 'Publish the pipeline', private=hub.hub_private)}")
-
-
-def complain(error: Exception, code: int) -> int:
-    """One line on stderr."""
-    print(f"train_latent_diffusion.py: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -30,7 +30,11 @@ from hf_autoencoders.priors.training import (
     save_prior,
 )
 from hf_autoencoders.training.engine import train
+from hf_autoencoders.training.launch import complain
 from hf_autoencoders.training.logs import TrainingDiverged, on_screen
+
+
+SCRIPT = Path(__file__).name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         run = build_prior_run(parse_prior_arguments(argv))
         return carry_out(run)
     except (ValueError, StrictDataclassError, PublishError) as error:
-        return complain(error, 2)
+        return complain(SCRIPT, error)
     except TrainingDiverged as error:
-        return complain(error, 1)
+        return complain(SCRIPT, error, code=1, everywhere=False)
 
 
 def carry_out(run: PriorRun) -> int:
@@ -74,12 +78,6 @@ def publish(run: PriorRun) -> None:
 def upload(run: PriorRun, name: str, folder: Path, patterns: list[str]) -> None:
     url = publish_files(folder, name, patterns, "Publish the prior", private=run.arguments.hub.hub_private)
     print(f"published {url}")
-
-
-def complain(error: Exception, code: int) -> int:
-    """One line on stderr."""
-    print(f"train_prior.py: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 
 import functools
 import os
+import re
 import signal
+import sys
 import warnings
 from types import FrameType
 
@@ -162,3 +164,21 @@ def _prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
         )
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     settings["train_micro_batch_size_per_gpu"] = arguments.training.train_batch_size
+
+
+def complain(script: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
+    """One line on stderr, and `code` to exit with.
+
+    Args:
+        script: whose name the line begins with.
+        everywhere: False for what all processes notice alike; the first of them says it.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 or everywhere:
+        who = script if rank == 0 else f"{script} (process {rank})"
+        # Strict configs wrap a message: "Class validation error for validator 'validate_image': ValueError: ..."
+        text = re.sub(
+            r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", " ".join(str(error).split())
+        )
+        print(f"{who}: {text}", file=sys.stderr)
+    return code
