@@ -92,7 +92,8 @@ def short_deep_ae(folder: Path, data: Path, seed: int = 0) -> float:
 def short_likelihood(folder: Path, name: str, data: Path, seed: int = 0) -> float:
     """-L_50 of 500 test pictures after 8 epochs over 5,000 pictures, in nats."""
     size = f"--dataset_name {data} --max_train_samples 5000 --max_eval_samples 500 --num_train_epochs 8"
-    trained(folder, f"{recipe(name)} --ema_weights 0.95 --train_batch_size 100 {size}", seed)
+    smaller = "--learning_rate 5e-3 --train_batch_size 100 --ema_weights 0.95"
+    trained(folder, f"{recipe(name)} {smaller} {size}", seed)
     processor = AutoencoderImageProcessorPil(do_resize=False, num_channels=1)
     images = load_images(
         str(data), to_uint8=processor.to_uint8, binarize="dynamic", max_train_samples=1, max_eval_samples=500
@@ -108,10 +109,10 @@ def short_likelihood(folder: Path, name: str, data: Path, seed: int = 0) -> floa
 
 @pytest.mark.mnist
 def test_vae_and_iwae_are_on_their_way(mnist, tmp_path):
-    """8 epochs over 5,000 pictures: 144.4 and 144.9 nats (seed 0); a mean picture: 206."""
+    """8 epochs over 5,000 pictures: 123.0 and 124.5 nats (seed 0); with Adam 144.4 and 144.9; a mean picture: 206."""
     vae = short_likelihood(tmp_path / "vae", "vae-mnist-dynamic", mnist)
     iwae = short_likelihood(tmp_path / "iwae", "vae-mnist-dynamic-iwae5", mnist)
-    assert 135 <= vae <= 155 and 135 <= iwae <= 155
+    assert 118 <= vae <= 130 and 118 <= iwae <= 130
 
 
 @pytest.mark.mnist
