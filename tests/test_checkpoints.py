@@ -63,10 +63,12 @@ def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path, point, number, left):
     assert_same_run(whole, folder, 24)
 
 
-def test_a_vae_with_workers_resumes_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_vae_with_workers_resumes_bit_for_bit(tmp_path, optimizer):
     """Noise of the posterior comes from the global generator, pictures from worker processes."""
     flags = ("--max_train_steps", "12", "--checkpointing_steps", "5", "--dataloader_num_workers", "1", "--random_flip")
     flags += ("--train_batch_size", "200", "--max_eval_samples", "40", "--binarize", "dynamic")  # 7 steps an epoch
+    flags += ("--optimizer", optimizer, "--lr_scheduler", "cosine")
     one, two = tmp_path / "one", tmp_path / "two"
     assert train_here(tiny("vae", one, *flags)) == 0
     shutil.copytree(one, two)
