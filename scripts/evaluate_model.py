@@ -24,7 +24,7 @@ from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
-from hf_autoencoders.evaluation.feature_net import load_judge
+from hf_autoencoders.evaluation.feature_net import WEIGHTS, load_judge, read_metadata
 from hf_autoencoders.evaluation.likelihood import data_setting
 from hf_autoencoders.evaluation.report import Knobs, write_report
 from hf_autoencoders.evaluation.subject import Subject
@@ -61,7 +61,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
     add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, help="of every draw, of binarised pixels among them (default: as the run)")
     add("--num_threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
     return parser.parse_args(argv)
@@ -74,17 +74,28 @@ def run(arguments: argparse.Namespace) -> int:
     disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     started = time.perf_counter()
+    if arguments.seed is None:
+        arguments.seed = read_record(arguments.run).get("seed", 0)
     folder = arguments.output_dir or default_folder(arguments.run)
     subject = load_subject(arguments, arguments.run)
     beside = None if arguments.beside is None else load_subject(arguments, arguments.beside)
     if beside is not None and beside.name == subject.name:
         subject.name, beside.name = arguments.run, arguments.beside
+    check_gaps(arguments, subject, beside)
     judge = None if arguments.judge is None else load_judge(arguments.judge)
     nats = None if arguments.prior is None else nats_under(arguments.prior, subject)
     knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples, nats)
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
     print(f"{len(metrics)} figures in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
     return 0
+
+
+def check_gaps(arguments: argparse.Namespace, *subjects: Subject | None) -> None:
+    """Raises ValueError where --beside could show nothing."""
+    for one in subjects if arguments.beside else ():
+        if one.has_codes or not one.shows_digits:
+            kind = "has codes instead" if one.has_codes else "shows no digits, which the judge knows"
+            raise ValueError(f"--beside compares gaps of the latents of AE and VAE, but {one.name} {kind}.")
 
 
 def nats_under(prior: str, subject: Subject) -> Callable[[Tensor], Tensor]:
@@ -135,10 +146,18 @@ def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
         "data": f"{dataset_label(arguments)}: {len(subject.held_out):,} held-out pictures",
         "data setting": subject.setting,
         "seed": str(arguments.seed),
-        "judge": arguments.judge or "none",
+        "judge": describe_judge(arguments.judge),
         **({} if arguments.prior is None else {"prior": arguments.prior}),
         "command": shlex.join(["python", *sys.argv]),
     }
+
+
+def describe_judge(path: str | None) -> str:
+    """Whose word class accuracy and gaps take, and how often it is right on MNIST's test set."""
+    net = WEIGHTS if path is None else path
+    told = read_metadata(net)
+    accuracy = f"{100 * float(told['test_accuracy']):.2f} % right" if "test_accuracy" in told else "accuracy unknown"
+    return f"{path or 'the feature net of the package, for gaps only'} (seed {told.get('seed', 'unknown')}, {accuracy})"
 
 
 def dataset_label(arguments: argparse.Namespace) -> str:

@@ -57,8 +57,8 @@ def linear_gaussian_vae(wrong_by=0.0):
         model.decoder.out.weight.copy_(2 * w)  # the decoder's mean is on the [-1, 1] scale
         model.decoder.out.bias.copy_(2 * c - 1)
         model.encoder.out.weight.zero_()
-        model.encoder.out.weight[:UNITS] = to_mean / 2
-        model.encoder.out.bias[:UNITS] = to_mean @ (0.5 - c) + wrong_by
+        model.encoder.out.weight[:UNITS] = to_mean
+        model.encoder.out.bias[:UNITS] = wrong_by - to_mean @ c
         model.encoder.out.bias[UNITS:] = -precision.log() + wrong_by
     exact = MultivariateNormal(c, torch.eye(d, dtype=torch.float64) + w @ w.T)
     return model, lambda pixels: exact.log_prob((pixels.flatten(1).double() + 1) / 2)
@@ -136,7 +136,7 @@ def test_log_mean_exp_survives_what_overflows():
 def test_active_units_are_those_whose_mean_moves():
     model, _ = linear_gaussian_vae()
     with torch.no_grad():
-        model.encoder.out.weight[1] = 0  # the second unit says the same of every picture
+        model.encoder.out.weight[1] = model.encoder.out.bias[1] = 0  # the second unit says the same of every picture
         model.encoder.out.weight[:UNITS] *= 3
     pixels = pictures(200).double()
     use = measure_latent_use(model, pixels.split(64))
@@ -198,6 +198,15 @@ def test_an_autoencoder_has_no_bound():
     assert report.kind == "no likelihood"  # Bernoulli on grey levels
     with pytest.raises(ValueError, match="no image tokens"):
         measure_likelihood(model, lambda: [pictures(4, 8)], data_setting(), code_nats=len)
+
+
+def test_a_cross_entropy_with_grey_targets_has_no_bits():
+    torch.manual_seed(0)
+    model = VAEModel(VAEConfig(**SMALL, reconstruction_loss="bce", latent_channels=2))
+    both = (pictures(4, 8), -torch.ones(4, 1, 8, 8))
+    grey, black = (measure_likelihood(model, lambda p=p: [p], data_setting()) for p in both)
+    assert grey.bound > 0 and grey.bits_per_dim is None and "no bits/dim" in " ".join(grey.lines())
+    assert black.bits_per_dim == pytest.approx(black.bound / (64 * math.log(2)))
 
 
 def test_units_follow_likelihood_and_pixels():

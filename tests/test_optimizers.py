@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Muon for matrices and Adam for the rest act as one optimizer. Runs with it: test_train.py and test_figures.py."""
+"""Muon for matrices and Adam for the rest act as one. Whole runs: test_checkpoints.py and test_figures.py."""
 
 import copy
 
@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_autoencoders import VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.training.arguments import parse_arguments
@@ -74,6 +75,11 @@ def test_codebooks_convolutions_and_tied_heads_are_not_for_muon():
 
     tied = Tied()
     assert [id(parameter) for parameter in split_for_muon(tied)[0]] == [id(tied.body.weight)]
+    size = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    llama = LlamaForCausalLM(LlamaConfig(**size, tie_word_embeddings=False))
+    layer = llama.model.layers[0]
+    hidden = [*layer.self_attn.parameters(), *layer.mlp.parameters()]
+    assert {id(parameter) for parameter in split_for_muon(llama)[0]} == {id(parameter) for parameter in hidden}
 
 
 def test_a_learning_rate_of_nothing_moves_nothing():

@@ -21,7 +21,7 @@ ENTRIES = RESULTS["figures"]
 NAMES = [f"{entry['figure']}-{i}" for i, entry in enumerate(ENTRIES)]
 HOWS = [*ENTRIES, *(entry["against"] for entry in ENTRIES if entry["against"])]
 PAGES = pages(RESULTS, ROOT)
-NAMES_OF_RUNS = ("whole", "small")
+NAMES_OF_RUNS = ("whole", "plain")
 
 
 # -- what the repository says ------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def runs(tmp_path_factory):
     """Two short runs on digits: a recipe as it is but for its length, and with a smaller codebook."""
     place = tmp_path_factory.mktemp("runs")
     recipe = f"--recipe {ROOT / 'scripts/recipes/vqvae-digits.yaml'} --max_train_steps 3 --block_out_channels 8 8"
-    for name, more in {"whole": "", "small": "--codebook_size 16"}.items():
+    for name, more in {"whole": "", "plain": "--quantizer vq"}.items():
         flags = f"{recipe} {more} --num_threads 1 --logging_steps 3 --output_dir {place / name}".split()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [str(ROOT / "scripts/train.py"), *flags])  # what the run notes as its command
@@ -153,24 +153,31 @@ def test_a_run_becomes_an_entry_a_page_and_a_card(runs, root):
 
 
 def test_a_run_added_twice_is_one_entry_and_another_command_is_a_second_one(runs, root):
-    for name in ("whole", "whole", "small"):
+    for name in ("whole", "whole", "plain"):
         assert update(root, "add", runs / name, "--figure", "keras-vqvae") == 0
     entries = load_results(root)["figures"]
     assert len(entries) == 2
-    assert entries[1]["command"].endswith("--num_threads=1 --codebook_size=16 --output_dir=runs/small")
+    assert entries[1]["command"].endswith("--num_threads=1 --quantizer=vq --output_dir=runs/plain")
     assert list(load_results(root)["runs"]) == ["vqvae-digits"]  # a changed recipe has no card
 
 
-def test_a_comparison_names_both_runs(runs, root):
-    whole, small = (read_measured(runs / name, root) for name in NAMES_OF_RUNS)
-    entry = measure("codebook-512-error", whole, small)
+def test_a_comparison_names_both_runs_and_holds_them_to_its_terms(runs, root, tmp_path):
+    whole, plain = (read_measured(runs / name, root) for name in NAMES_OF_RUNS)
+    entry = measure("codebook-512-error", whole, plain)
     first, second = (json.loads((runs / name / "metrics.json").read_text())["metrics"]["mse"] for name in NAMES_OF_RUNS)
     assert entry["to_reach"] == f"< {number(second)}" and entry["missed"] == (first >= second)
-    assert entry["against"]["measured"] == second and "--codebook_size=16" in entry["against"]["command"]
+    assert entry["against"]["measured"] == second and "--quantizer=vq" in entry["against"]["command"]
     with pytest.raises(RunError, match="needs a second run"):
         measure("codebook-512-error", whole)
     with pytest.raises(RunError, match="compares no second run"):
-        measure("keras-vqvae", whole, small)
+        measure("keras-vqvae", whole, plain)
+    other = Path(shutil.copytree(runs / "plain", tmp_path / "plain"))
+    record = json.loads((other / "metrics.json").read_text())
+    for change, named in ({"seed": 1}, "seed, 0 and 1"), ({"settings": {"num_train_epochs": 9.0}}, "num_train_epochs"):
+        settings = {**record["settings"], **change.get("settings", {})}
+        (other / "metrics.json").write_text(json.dumps({**record, **change, "settings": settings}))
+        with pytest.raises(RunError, match=f"differ in {named}"):
+            measure("codebook-512-error", whole, read_measured(other, root))
 
 
 def test_a_likelihood_counts_only_with_the_samples_that_its_name_says(runs, root, tmp_path):

@@ -27,7 +27,6 @@ CONTINUOUS, DISCRETE, NO_LIKELIHOOD = "continuous", "discrete", "no likelihood"
 UNITS = {
     CONTINUOUS: "bits/dim of 8-bit pixels, from a density over [0, 1]",
     DISCRETE: "bits/dim of binary pixels",
-    NO_LIKELIHOOD: "bits/dim of a cross-entropy with grey-level targets, which is no likelihood",
 }
 
 
@@ -230,7 +229,10 @@ class LikelihoodReport:
         ]
         if self.bound is not None:
             text.append(f"-ELBO {self.bound:.2f} nats per image (rate {self.rate:.2f}, prior: {self.prior})")
-            text.append(f"{self.bits_per_dim:.3f} {UNITS[self.kind]}")
+            if self.bits_per_dim is None:
+                text.append("no bits/dim: Bernoulli pixels with grey targets are a cross-entropy, no likelihood")
+            else:
+                text.append(f"{self.bits_per_dim:.3f} {UNITS[self.kind]}")
         if self.importance_bound is not None:
             error = self.importance_standard_error
             text.append(f"-L_{self.num_samples} {self.importance_bound:.2f} +- {error:.2f} nats per image")
@@ -297,7 +299,8 @@ def description_length(
     if prior != "none":
         report.rate = rate / images
         report.bound = report.reconstruction + report.rate
-        report.bits_per_dim = bits_per_dim(report.bound, dimensions, continuous=kind == CONTINUOUS)
+        if kind != NO_LIKELIHOOD:
+            report.bits_per_dim = bits_per_dim(report.bound, dimensions, continuous=kind == CONTINUOUS)
     return report
 
 

@@ -332,7 +332,10 @@ def code_usage(counts: Tensor, title: str) -> Figure:
 @styled
 def code_atlas(patches: Tensor, counts: Tensor, title: str, limit: int = 256) -> Figure:
     """What each code paints, (K, C, s, s) in [-1, 1], by frequency `counts` (K,); a frame marks the code's own cell."""
-    used = counts.argsort(descending=True)[: min(limit, int((counts > 0).sum()))]
+    total = int((counts > 0).sum())
+    used = counts.argsort(descending=True)[: min(limit, total)]
+    if total > limit:
+        title += f" (the {limit} most frequent of {total} used)"
     columns = min(16, len(used))
     rows = math.ceil(len(used) / columns)
     figure = Figure(figsize=(8, 8 / columns * rows * 1.25 + 0.6))

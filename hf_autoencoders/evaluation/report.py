@@ -107,6 +107,8 @@ def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
     )
     metrics = {f"likelihood_{name}": value for name, value in report.to_dict().items()}
     page = Page("Likelihood", metrics=metrics, notes=report.lines())
+    if knobs.num_importance_samples and report.importance_bound is None:
+        page.notes.append("no importance weighted bound: this model has no posterior with a density to draw from")
     if knobs.code_nats is not None:
         add_learned_prior(page, subject, knobs.code_nats)
     if subject.gives_posterior:
@@ -121,8 +123,10 @@ def add_learned_prior(page: Page, subject: Subject, code_nats: Callable[[Tensor]
     if not subject.has_codes:
         raise ValueError(f"{subject.name} has no codes: a learned prior is one of image tokens.")
     learned = description_length(subject.model, subject.batches(), subject.setting, code_nats, subject.seed)
+    figures = learned.to_dict()
     for name in ("reconstruction", "rate", "bound", "bits_per_dim"):
-        page.metrics[f"likelihood_learned_prior_{name}"] = getattr(learned, name)
+        if name in figures:
+            page.metrics[f"likelihood_learned_prior_{name}"] = figures[name]
     page.notes += [f"with the learned prior: {line}" for line in learned.lines()[1:]]
 
 
@@ -334,7 +338,10 @@ def relaxation_page(subject: Subject, knobs: Knobs) -> Page | None:
         for temperature, relaxed, hard in zip(found.temperatures, found.relaxed, found.hard, strict=True)
     }
     figure = plots.relaxation(found, f"{subject.name}: relaxed against one-hot codes")
-    caption = "How much better relaxed codes look than those that a generator would use; one draw a picture."
+    caption = (
+        "How much better relaxed codes look than those that a generator would use; one draw a picture, of the first "
+        f"{min(RELAXATION_IMAGES, len(subject.held_out)):,} held-out ones."
+    )
     return Page("Relaxation", [Picture("relaxation_gap", figure, caption)], metrics)
 
 

@@ -53,6 +53,7 @@ class Figure:
         target: a number; None: the same metric of another run, `other`.
         other: what the other run is.
         needs: other metrics that must have these values, or the figure would be a different one.
+        same: knobs that the other run must share; the seed is always one of them.
         minutes: in which the run must be trained, too.
     """
 
@@ -65,10 +66,16 @@ class Figure:
     target: float | None = None
     other: str | None = None
     needs: tuple[tuple[str, float], ...] = ()
+    same: tuple[str, ...] = ()
     minutes: float | None = None
 
 
 L_5000 = (("likelihood_num_samples", 5000), ("likelihood_images", 10000))
+NET = (
+    "backbone", "block_out_channels", "hidden_sizes", "latent_channels", "codebook_size", "codebook_dim",
+    "train_batch_size", "learning_rate", "optimizer",
+)  # fmt: skip
+NET_AND_EPOCHS = (*NET, "num_train_epochs")
 ERROR = "mean squared error of the test pictures, pixels in [0, 1]"
 BURDA = "Burda et al. 2016, table 1"
 DALLE = "Ramesh et al. 2021, appendix A (in words)"
@@ -89,7 +96,7 @@ FIGURES = {
     ),
     "active-units": Figure(
         "IWAE, k = 5, against the VAE", "likelihood_active_units", "active units of 50", "22, against 19", BURDA,
-        ">", other="the VAE",
+        ">", other="the VAE", needs=(("likelihood_images", 10000),), same=NET,
     ),
     "keras-vqvae": Figure(
         "VQ-VAE, 7x7 codes of 128, MNIST", "nmse", "NMSE of the test pictures", "0.0444",
@@ -105,7 +112,7 @@ FIGURES = {
     ),
     "codebook-512-error": Figure(
         "VQ-VAE, 8x8 codes of 512, against the codebook loss", "mse", ERROR,
-        comparison="<", other="with the codebook loss",
+        comparison="<", other="with the codebook loss", same=NET_AND_EPOCHS,
     ),
     "fashion-codes": Figure(
         "VQ-VAE, 14x14 codes of 512, Fashion-MNIST, 5 epochs", "codes_used", "codes used over the training set",
@@ -113,15 +120,15 @@ FIGURES = {
     ),
     "dvae-temperature": Figure(
         "dVAE, MNIST: temperature annealed to 1/16", "elbo_gap", "relaxed minus hard ELBO, nats per test picture",
-        "the gap closes", DALLE, "<", other="at a fixed temperature of 1",
+        "the gap closes", DALLE, "<", other="at a fixed temperature of 1", same=NET_AND_EPOCHS,
     ),
     "dvae-usage": Figure(
         "dVAE, MNIST: kl_weight 6.6", "perplexity", "perplexity over the whole test set", "codebook usage rises", DALLE,
-        ">", other="with kl_weight 0",
+        ">", other="with kl_weight 0", same=NET_AND_EPOCHS,
     ),
     "dvae-error": Figure(
         "dVAE, MNIST: kl_weight 6.6", "mse", ERROR, "the reconstruction error falls", DALLE,
-        "<", other="with kl_weight 0",
+        "<", other="with kl_weight 0", same=NET_AND_EPOCHS,
     ),
     "ae-plane": Figure(
         "AE, 2 numbers a picture, MNIST", "negative_log_likelihood", "cross-entropy, nats per test picture",
@@ -241,6 +248,8 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
     if (figure.other is None) != (other is None):
         wants = f"needs a second run ({figure.other}): --against" if figure.other else "compares no second run"
         raise RunError(f"The figure {name} {wants}.")
+    if other is not None:
+        check_comparison(figure, measured, other)
     value = value_of(figure, measured)
     against, target = None, figure.target
     if other is not None:
@@ -261,6 +270,14 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
         "against": against,
         "note": note,
     }
+
+
+def check_comparison(figure: Figure, measured: Measured, other: Measured) -> None:
+    """Raises RunError where two runs differ in more than what they are compared for."""
+    one, two = ({**run.run.record["settings"], "seed": run.run.record["seed"]} for run in (measured, other))
+    for knob in ("seed", *figure.same):
+        if one.get(knob) != two.get(knob):
+            raise RunError(f"{figure.title}: the runs differ in {knob}, {one.get(knob)} and {two.get(knob)}.")
 
 
 def to_reach(figure: Figure, target: float | None) -> str | None:
@@ -342,4 +359,5 @@ def put_bake_off(results: dict[str, Any], folder: Path) -> None:
     settings = {name: value for name, value in settings.items() if value is not None}
     place = [] if dataset == "zalando-datasets/fashion_mnist" else [f"--dataset_name={dataset}"]
     command = shlex.join(["python", "scripts/bake_off.py", *place, *recipe_flags(settings)])
-    results["bake_off"] = {"command": command, "data": dataset, "rows": result["rows"], "runs": result["runs"]}
+    kept = {name: result[name] for name in ("net", "rows", "runs")}
+    results["bake_off"] = {"command": command, "data": dataset, **kept}

@@ -179,9 +179,8 @@ def keep_freed_memory() -> None:
     an IWAE's training, 6 to 12 % of a dVAE's. The process grows by a few per cent. Other C libraries are left alone.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    if hasattr(libc, "mallopt") and any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (1 << 30, 1 << 25)):
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # only now: it ends glibc's own raising of the other
 
 
 def complain(script: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:

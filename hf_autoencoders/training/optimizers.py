@@ -38,17 +38,21 @@ def check_whole_matrices(kind: DistributedType) -> None:
 
 
 def split_for_muon(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(weights of linear layers, everything else that is trained): biases, norms, convolutions, codebooks, embeddings.
+    """(weights of hidden linear layers, everything else that is trained): biases, norms, convolutions, codebooks,
+    embeddings and a language model's head, which choose among words and are not hidden.
 
     Raises:
-        ValueError: no linear layer.
+        ValueError: no such layer.
     """
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}  # a tied head
-    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} - embeddings
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    words = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding) or module is head}
+    linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} - words
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if id(parameter) in linear]
     if not matrices:
-        raise ValueError("--optimizer muon is for the matrices of linear layers (--backbone mlp); this model has none.")
+        raise ValueError(
+            "--optimizer muon is for hidden linear layers (an mlp backbone, a Llama prior); this model has none."
+        )
     return matrices, [parameter for parameter in trained if id(parameter) not in linear]
 
 
