@@ -106,7 +106,7 @@ def test_relative_links_lead_somewhere(path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two short runs on digits: a recipe as it is but for its length, and with a smaller codebook."""
+    """Two short runs on digits: a recipe as it is but for its length, and with the codebook loss."""
     place = tmp_path_factory.mktemp("runs")
     recipe = f"--recipe {ROOT / 'scripts/recipes/vqvae-digits.yaml'} --max_train_steps 3 --block_out_channels 8 8"
     for name, more in {"whole": "", "plain": "--quantizer vq"}.items():
