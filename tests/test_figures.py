@@ -94,16 +94,15 @@ def short_dvae(folder: Path, flags: str) -> dict[str, float]:
 def test_a_dvae_annealed_has_a_smaller_gap_and_a_weight_on_the_kl_more_codes(tmp_path):
     """Seed 0: relaxed minus hard ELBO .84 and 69 nats; perplexity 4.4 with kl_weight 6.6, 2.8 with 0."""
     annealing, warmup = "--gumbel_temperature_steps 300", "--kl_weight_steps 80"
-    fixed = "--gumbel_temperature 1 --gumbel_temperature_start null --gumbel_temperature_steps null"
-    free = "--kl_weight 0 --kl_weight_start null --kl_weight_steps null"
-    annealed, fixed, heavy, free = (
-        short_dvae(tmp_path / str(index), flags)
-        for index, flags in enumerate(
-            (f"{annealing} {warmup}", f"{fixed} {warmup}", f"{annealing} {warmup} --kl_weight 6.6", f"{annealing} {free}")
-        )
-    )
-    assert annealed["elbo_gap"] <= 5 and 30 <= fixed["elbo_gap"] <= 140
-    assert heavy["perplexity"] > free["perplexity"]
+    runs = {
+        "annealed": f"{annealing} {warmup}",
+        "fixed": f"{warmup} --gumbel_temperature 1 --gumbel_temperature_start null --gumbel_temperature_steps null",
+        "weighed": f"{annealing} {warmup} --kl_weight 6.6",
+        "free": f"{annealing} --kl_weight 0 --kl_weight_start null --kl_weight_steps null",
+    }
+    metrics = {name: short_dvae(tmp_path / name, flags) for name, flags in runs.items()}
+    assert metrics["annealed"]["elbo_gap"] <= 5 and 30 <= metrics["fixed"]["elbo_gap"] <= 140
+    assert metrics["weighed"]["perplexity"] > metrics["free"]["perplexity"]
 
 
 # -- on MNIST ----------------------------------------------------------------------------------------------------------
@@ -137,14 +136,16 @@ def test_vae_and_iwae_are_on_their_way(mnist, tmp_path):
     """8 epochs over 5,000 pictures: 123.0 and 124.5 nats (seed 0); with Adam 144.4 and 144.9; a mean picture: 206."""
     vae = short_likelihood(tmp_path / "vae", "vae-mnist-dynamic", mnist)
     iwae = short_likelihood(tmp_path / "iwae", "vae-mnist-dynamic-iwae5", mnist)
-    print("FIG", vae, iwae)
+    print("FIG", vae.importance_bound, vae.active_units, iwae.importance_bound, iwae.active_units)
     assert 118 <= vae.importance_bound <= 130 and 118 <= iwae.importance_bound <= 130
 
 
 @pytest.mark.mnist
 def test_the_deep_autoencoder_is_on_its_way(mnist, tmp_path):
     """6 epochs over 5,000 pictures: 14.4 to 14.9 (three seeds); a mean picture: 52.9, 30 components of all: 13.87."""
-    assert 13 <= short_deep_ae(tmp_path / "ae", mnist) <= 17
+    error = short_deep_ae(tmp_path / "ae", mnist)
+    print("FIG", error)
+    assert 13 <= error <= 17
 
 
 @pytest.mark.mnist
