@@ -92,7 +92,7 @@ def short_dvae(folder: Path, flags: str) -> dict[str, float]:
 
 
 def test_a_dvae_annealed_has_a_smaller_gap_and_a_weight_on_the_kl_more_codes(tmp_path):
-    """Seed 0: relaxed minus hard ELBO .84 and 69 nats; perplexity 4.4 with kl_weight 6.6, 2.8 with 0."""
+    """Seed 0: relaxed minus hard ELBO GAP; perplexity PPL."""
     annealing, warmup = "--gumbel_temperature_steps 300", "--kl_weight_steps 80"
     runs = {
         "annealed": f"{annealing} {warmup}",
@@ -101,6 +101,7 @@ def test_a_dvae_annealed_has_a_smaller_gap_and_a_weight_on_the_kl_more_codes(tmp
         "free": f"{annealing} --kl_weight 0 --kl_weight_start null --kl_weight_steps null",
     }
     metrics = {name: short_dvae(tmp_path / name, flags) for name, flags in runs.items()}
+    print("FIG", {n: (m["elbo_gap"], m["perplexity"]) for n, m in metrics.items()})
     assert metrics["annealed"]["elbo_gap"] <= 5 and 30 <= metrics["fixed"]["elbo_gap"] <= 140
     assert metrics["weighed"]["perplexity"] > metrics["free"]["perplexity"]
 
