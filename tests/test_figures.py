@@ -92,7 +92,7 @@ def short_dvae(folder: Path, flags: str) -> dict[str, float]:
 
 
 def test_a_dvae_annealed_has_a_smaller_gap_and_a_weight_on_the_kl_more_codes(tmp_path):
-    """Seed 0: relaxed minus hard ELBO .50 and 73 nats; perplexity 3.3 with a KL weight of 6.6, 11.9 with 1, 2.8 with 0."""
+    """Seed 0: relaxed minus hard ELBO .50 and 73 nats; perplexity 3.3 with kl_weight 6.6, 2.8 with 0 (11.9 with 1)."""
     annealing, warmup = "--gumbel_temperature_steps 300", "--kl_weight_steps 80"
     runs = {
         "annealed": f"{annealing} {warmup}",
