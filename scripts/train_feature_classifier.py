@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_autoencoders import AutoencoderImageProcessorPil
-from hf_autoencoders.evaluation.feature_net import (
+from hf_autoencoders.perception.digits_classifier import (
     SIDE,
     FeatureNet,
     checksum_of,

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from hf_autoencoders import DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
-from hf_autoencoders.compat import (
+from hf_autoencoders.hub.compat import (
     as_chameleon,
     as_dalle,
     as_janus,
@@ -198,8 +198,14 @@ def test_beit_learns_the_codes_of_hidden_patches():
     pixels = torch.rand(4, 3, 16, 16) * 2 - 1
     beit = BeitForMaskedImageModeling(
         BeitConfig(
-            vocab_size=32, image_size=16, patch_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=32, use_mask_token=True,
+            vocab_size=32,
+            image_size=16,
+            patch_size=4,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            use_mask_token=True,
         )  # fmt: skip
     ).eval()
     hidden = torch.rand(4, 16) < 0.4

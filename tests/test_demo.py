@@ -20,10 +20,10 @@ from training_runs import load_script
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
-from hf_autoencoders.demo import MARGIN, Backdrop, open_exhibit, png_url
+from hf_autoencoders.demo.exhibit import MARGIN, Backdrop, open_exhibit, png_url
+from hf_autoencoders.demo.space import REQUIREMENTS, push_space, write_space
 from hf_autoencoders.evaluation import plots
 from hf_autoencoders.hub.publish import PublishError
-from hf_autoencoders.hub.space import REQUIREMENTS, push_space, write_space
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,17 @@ from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 from training_runs import load_script
 
-from hf_autoencoders.evaluation import feature_net
-from hf_autoencoders.evaluation.feature_net import (
+from hf_autoencoders.evaluation.features import (
+    accepted_share,
+    class_accuracy,
+    fd_cnn,
+    frechet_distance,
+    measure_coverage,
+    measure_samples,
+    nearest_radius,
+)
+from hf_autoencoders.perception import digits_classifier as feature_net
+from hf_autoencoders.perception.digits_classifier import (
     CHECKSUM,
     WEIGHTS,
     FeatureNet,
@@ -24,15 +33,6 @@ from hf_autoencoders.evaluation.feature_net import (
     read_feature_net,
     read_metadata,
     save_feature_net,
-)
-from hf_autoencoders.evaluation.features import (
-    accepted_share,
-    class_accuracy,
-    fd_cnn,
-    frechet_distance,
-    measure_coverage,
-    measure_samples,
-    nearest_radius,
 )
 
 

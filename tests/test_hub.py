@@ -20,12 +20,20 @@ from transformers import AutoConfig, AutoModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
 from hf_autoencoders.evaluation.metrics import evaluate
-from hf_autoencoders.hub.cards import FAMILIES, METRICS, RunError, build_card, eval_results_yaml, number, read_run
+from hf_autoencoders.hub.cards import (
+    FAMILIES,
+    METRICS,
+    TEMPLATE,
+    RunError,
+    build_card,
+    eval_results_yaml,
+    number,
+    read_run,
+)
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
 
 
 ROOT = Path(__file__).resolve().parents[1]
-TEMPLATE = ROOT / "model_cards" / "TEMPLATE.md"
 SIZES = {"image_size": 12, "num_channels": 1, "block_out_channels": (8, 8, 8), "layers_per_block": 1}
 LATENTS = {
     "ae": {"latent_channels": 3},

@@ -23,10 +23,10 @@ from hf_autoencoders import (
     VQVAEConfig,
     VQVAEModel,
 )
-from hf_autoencoders.evaluation.feature_net import FeatureNet, save_feature_net
 from hf_autoencoders.evaluation.likelihood import measure_likelihood
 from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
 from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
+from hf_autoencoders.perception.digits_classifier import FeatureNet, save_feature_net
 from hf_autoencoders.priors.autoregressive import (
     build_prior,
     generate_image_tokens,

@@ -23,11 +23,11 @@ from hf_autoencoders import (
     VQVAEModel,
 )
 from hf_autoencoders.evaluation import plots
-from hf_autoencoders.evaluation.feature_net import FeatureNet, load_judge, save_feature_net
 from hf_autoencoders.evaluation.metrics import evaluate
 from hf_autoencoders.evaluation.report import PAGES, Knobs, gaps_page, likelihood_page, pairs_of_classes, write_report
 from hf_autoencoders.evaluation.report_html import build_html
 from hf_autoencoders.evaluation.subject import Subject
+from hf_autoencoders.perception.digits_classifier import FeatureNet, load_judge, save_feature_net
 from hf_autoencoders.training.data import CachedImages
 
 

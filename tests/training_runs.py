@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Short runs of scripts/train.py for the tests: in this process, in another one, or in several that train together."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -37,6 +38,9 @@ def tiny(model_type: str, output_dir: Path, *flags: object) -> list[str]:
 
 
 def load_script(path: Path = SCRIPT):
+    """The module of a script; of a command, which `scripts/` has only a door to, the command's."""
+    if (ROOT / "hf_autoencoders/commands" / path.name).exists():
+        return importlib.import_module(f"hf_autoencoders.commands.{path.stem}")
     spec = importlib.util.spec_from_file_location(f"{path.stem}_script", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .feature_net import FeatureNet, check_pinned, in_batches
+from ..perception.digits_classifier import FeatureNet, check_pinned, in_batches
 
 
 NEIGHBOURS = 5  # k of precision, recall, density and coverage

@@ -18,9 +18,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..perception.digits_classifier import FeatureNet, load_feature_net
 from . import plots
 from .codes import code_atlas, errors_around_quantizer, relaxation_gap
-from .feature_net import FeatureNet, load_feature_net
 from .features import acceptance, accepted_share, measure_samples
 from .latent_space import Gaps, find_gaps
 from .likelihood import description_length, measure_latent_use, measure_likelihood

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..perception.digits_classifier import in_batches
 from .codes import squared_error
-from .feature_net import in_batches
 from .latent_space import Plane, Window, central_window, fit_plane, plane_latents
 
 

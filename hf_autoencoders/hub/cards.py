@@ -3,7 +3,7 @@
 
 metrics.json  -> table of the card, `model-index` in its header, `.eval_results/*.yaml`, plot of the code usage
 config.json   -> what the model is, settings, the shapes in the code examples
-TEMPLATE.md   -> the words around them (Jinja)
+templates/run.md -> the words around them (Jinja)
 """
 
 import json
@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from transformers import AutoConfig, PreTrainedConfig
 
 
-TEMPLATE = Path(__file__).parents[2] / "model_cards" / "TEMPLATE.md"  # of a checkout; elsewhere it is passed in
+TEMPLATE = Path(__file__).parent / "templates" / "run.md"
 
 
 class RunError(ValueError):
@@ -244,10 +244,10 @@ def number(value: float) -> str:
 
 
 def build_card(run: Run, repo_id: str, template: str | Path | None = None) -> ModelCard:
-    """The card of a run under the name `repo_id`, from `template` (default: model_cards/TEMPLATE.md)."""
+    """The card of a run under the name `repo_id`, from `template` (default: templates/run.md beside this file)."""
     template = Path(template or TEMPLATE)
     if not template.is_file():
-        raise RunError(f"There is no card template {template}; pass `template`, the path of a TEMPLATE.md.")
+        raise RunError(f"There is no card template {template}; `template` is the path of a Jinja template.")
     config, pictures = run.config, {path.name for path in run.folder.glob("*.png")}
     return ModelCard.from_template(
         card_data(run, repo_id),

@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Whole pipelines of diffusers around our image models: folders that open where this package is not installed.
 
-    latent_diffusion_pipeline(image_model, unet, scheduler)                    LDMPipeline: pictures without a class
-    latent_diffusion_pipeline(image_model, unet, scheduler, class_names)       DiTPipeline: pictures of classes
-    amused_pipeline(image_model, transformer, text_encoder, tokenizer)         AmusedPipeline: tokens, from words
+latent_diffusion_pipeline(image_model, unet, scheduler)                    LDMPipeline: pictures without a class
+latent_diffusion_pipeline(image_model, unet, scheduler, class_names)       DiTPipeline: pictures of classes
+amused_pipeline(image_model, transformer, text_encoder, tokenizer)         AmusedPipeline: tokens, from words
 
-    pipeline.save_pretrained("folder"); diffusers.DiffusionPipeline.from_pretrained("folder")
+pipeline.save_pretrained("folder"); diffusers.DiffusionPipeline.from_pretrained("folder")
 """
 
 import shutil

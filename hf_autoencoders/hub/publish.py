@@ -97,7 +97,7 @@ def push_run(
         token: of a user who may write there; the one of `hf auth login` or HF_TOKEN if None.
         blocking: wait for the upload. Otherwise a Future of the same result.
         force: overwrite a repository that holds another kind of model.
-        template: of the card; model_cards/TEMPLATE.md of the checkout if None.
+        template: of the card; templates/run.md if None.
 
     Raises:
         RunError: the folder is no complete run: no metrics, weights of another model, a code file missing.
@@ -362,8 +362,14 @@ def commit_folder(
 
 
 def publish_files(
-    folder: Path, repo_id: str, patterns: Iterable[str], message: str, *,
-    private: bool | None = None, repo_type: str = "model", replaced: Iterable[str] = (),
+    folder: Path,
+    repo_id: str,
+    patterns: Iterable[str],
+    message: str,
+    *,
+    private: bool | None = None,
+    repo_type: str = "model",
+    replaced: Iterable[str] = (),
 ) -> str:
     """The folder's files that match `patterns` (as for `Path.glob`), in one commit; gives the repository's address.
 

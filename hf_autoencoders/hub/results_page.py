@@ -35,7 +35,7 @@ def card(recipe: str, results: dict[str, Any], root: Path) -> str:
     kept = results["runs"][recipe]
     config = AutoConfig.for_model(**kept["config"])
     run = Run(root / PICTURES / recipe, config, kept["record"])
-    text = str(build_card(run, f"org/{recipe}", root / CARDS / "TEMPLATE.md"))
+    text = str(build_card(run, f"org/{recipe}"))
     for link, here in {**LINKS, f"]({PICTURE})": f"](images/{recipe}/{PICTURE})"}.items():
         text = text.replace(link, here)
     return text.rstrip() + "\n"

@@ -12,7 +12,11 @@ BACKBONE_FIELDS = {
     "mlp": ("hidden_sizes", "hidden_act"),
     "conv": ("block_out_channels", "layers_per_block", "residual_channels"),
     "resnet": (
-        "block_out_channels", "layers_per_block", "norm_num_groups", "mid_block_add_attention", "attention_levels",
+        "block_out_channels",
+        "layers_per_block",
+        "norm_num_groups",
+        "mid_block_add_attention",
+        "attention_levels",
     ),
     "dalle": ("block_out_channels", "layers_per_block"),
 }

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What a picture's codes cost under a learned prior, in nats: its part of the likelihood of prior and decoder together.
 
-    nats = code_nats(prior, image_model, labels)
-    measure_likelihood(image_model, batches, setting, code_nats=nats).bits_per_dim
+nats = code_nats(prior, image_model, labels)
+measure_likelihood(image_model, batches, setting, code_nats=nats).bits_per_dim
 """
 
 from collections.abc import Callable, Sequence

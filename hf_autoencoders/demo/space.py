@@ -1,16 +1,16 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The demo as a Hugging Face Space: a folder that runs as it stands, and its upload.
 
-    write_space(["runs/ae-mnist", "org/vae-mnist"], "space", app="scripts/demo.py")
-    push_space("space", "org/latent-planes")
+write_space(["runs/ae-mnist", "org/vae-mnist"], "space", app="scripts/demo.py")
+push_space("space", "org/latent-planes")
 
-    README.md          title and the settings that the Hub reads: sdk, sdk_version, app_file, models
-    app.py             scripts/demo.py
-    space.json         which models, in which order
-    requirements.txt   what the demo imports
-    hf_autoencoders/   this package
-    models/NAME/       the runs that are no Hub repositories: weights, config, image processor
-    backdrops/         codes in the plane and pictures to begin with, read off the data that stay at home
+README.md          title and the settings that the Hub reads: sdk, sdk_version, app_file, models
+app.py             scripts/demo.py
+space.json         which models, in which order
+requirements.txt   what the demo imports
+hf_autoencoders/   this package
+models/NAME/       the runs that are no Hub repositories: weights, config, image processor
+backdrops/         codes in the plane and pictures to begin with, read off the data that stay at home
 """
 
 import json
@@ -24,8 +24,8 @@ import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..demo import HELD_OUT, Exhibit, open_exhibit
-from .publish import FOREIGN_TO_NOBODY, Published, PublishError, commit_folder, one_line_errors, refuse_read_only
+from ..hub.publish import FOREIGN_TO_NOBODY, Published, PublishError, commit_folder, one_line_errors, refuse_read_only
+from .exhibit import HELD_OUT, Exhibit, open_exhibit
 
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Time and memory of finding the nearest code:  python scripts/benchmark_lookup.py [--memory]
+"""Time and memory of finding the nearest code:  python scripts/benchmarks/lookup.py [--memory]
 
 Interleaved rounds in one process, so that a busy machine slows all of them alike; the ratios of the minima count.
 """

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What `import hf_autoencoders` costs beside transformers itself:  python scripts/benchmark_import.py [--runs 15]
+"""What `import hf_autoencoders` costs beside transformers itself:  python scripts/benchmarks/import_time.py [--runs 15]
 
 Fresh processes, the two imports in turn, so that a busy machine slows both alike.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TRANSFORMERS = """
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_backends import PilBackend

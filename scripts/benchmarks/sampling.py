@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Images per second of drawing codes from each prior, untrained, 0.6 to 1 M parameters, on a grid:
 
-python scripts/benchmark_sampling.py --grid 7 7 --batch_size 64
+python scripts/benchmarks/sampling.py --grid 7 7 --batch_size 64
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What the training loop costs over the bare PyTorch step of the same model, the same batches and the same optimizer:
 
-    python scripts/benchmark_training.py --recipe scripts/recipes/vqvae-mnist.yaml [FLAGS OF train.py]
+    python scripts/benchmarks/training.py --recipe scripts/recipes/vqvae-mnist.yaml [FLAGS OF train.py]
 
 Blocks of steps of both alternate, so that other load hits both; the figure is the ratio of their medians. The loop's
 blocks hold everything: loading, augmentation, schedules, statistics, codebook updates, a line of the log. The bare step
@@ -60,7 +60,7 @@ def main():
         flags = ["--output_dir", folder, "--max_train_steps", str(STEPS), "--logging_steps", str(STEPS)]
         run = build_run(parse_arguments([*sys.argv[1:], *flags]))
         if run.arguments.training.gradient_accumulation_steps > 1 or run.accelerator.num_processes > 1:
-            sys.exit("benchmark_training.py: one process without accumulation; the bare step knows neither.")
+            sys.exit("training.py: one process without accumulation; the bare step knows neither.")
         loop_steps(run)
         batches = [batch["pixel_values"] for batch in islice(run.batches(0), STEPS)]
         loop, bare = [], []

@@ -28,13 +28,13 @@ from sklearn.neighbors import KDTree
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
 
-from .evaluation.codes import code_atlas
-from .evaluation.feature_net import in_batches
-from .evaluation.latent_space import FAR, Plane, Window, central_window
-from .evaluation.metrics import count_codes
-from .evaluation.subject import Subject
-from .training.data import CachedImages
-from .training.run_data import images_of_run
+from ..evaluation.codes import code_atlas
+from ..evaluation.latent_space import FAR, Plane, Window, central_window
+from ..evaluation.metrics import count_codes
+from ..evaluation.subject import Subject
+from ..perception.digits_classifier import in_batches
+from ..training.data import CachedImages
+from ..training.run_data import images_of_run
 
 
 logger = logging.getLogger(__name__)

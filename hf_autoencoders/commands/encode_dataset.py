@@ -1,0 +1,216 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Encode images as a data set of tokens:
+
+    accelerate launch scripts/encode_dataset.py --model runs/vqvae-mnist --dataset_name ylecun/mnist --output_dir tokens
+
+A killed run continues with the same command; shards that are there are not made again.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow others down; read with torch
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import disable_progress_bars
+from tqdm.auto import tqdm
+from transformers import AutoImageProcessor, AutoModel
+from transformers.utils.logging import disable_progress_bar
+
+import hf_autoencoders
+
+from ..hub.publish import PublishError, publish_files
+from ..priors.token_datasets import TokenDatasetError, describe_image_tokenizer, public_name
+from ..priors.token_encoding import ShardWriter, finish_token_folder, open_token_folder
+from ..training.arguments import Parser, knob
+from ..training.image_sources import find_image_column, read_tables
+from ..training.launch import check_launch
+
+
+@dataclass
+class EncodeArguments:
+    """What to encode, with what, and where to."""
+
+    model: str = knob(None, "folder or Hub id of a model with image tokens")
+    output_dir: str = knob(None, "folder of the token data set")
+    revision: str | None = knob(None, "commit, branch or tag of a model on the Hub")
+    dataset_name: str = knob("digits", "'digits' (embedded), a Hub id, or a folder of parquet files or images")
+    dataset_config: str | None = knob(None, "configuration of a Hub data set that has several")
+    splits: list[str] = knob([], "splits to encode (default: all)")
+    image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
+    max_samples: int | None = knob(None, "encode the first so many images of each split")
+    streaming: bool = knob(False, "read images as they arrive, without downloading them first")
+    rows_per_shard: int = knob(10_000, "images of one file, the unit in which a killed run is continued")
+    batch_size: int = knob(256, "images that one process encodes together")
+    num_workers: int = knob(0, "processes that decode images, beside each encoding process")
+    cpu: bool = knob(False, "encode on the CPU even where there is a GPU")
+    num_threads: int | None = knob(None, "CPU threads of each process (default: cores / processes of this machine)")
+    expected_processes: int | None = knob(None, "stop unless exactly this many processes work together")
+    overwrite: bool = knob(False, "replace other tokens in the output folder")
+    push_to_hub: bool = knob(False, "publish the data set")
+    hub_dataset_id: str | None = knob(None, "repository, 'name' or 'organisation/name' (default: the folder's name)")
+    hub_private: bool = knob(False, "create the repository as a private one")
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        parser = Parser(EncodeArguments, prog="encode_dataset.py", description="Encode images as tokens.")
+        arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+        if unknown:
+            raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
+        check_arguments(arguments)
+        encode(arguments)
+    except (ValueError, PublishError) as error:
+        print(f"encode_dataset.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def check_arguments(arguments: EncodeArguments) -> None:
+    for name in ("model", "output_dir"):
+        if getattr(arguments, name) is None:
+            raise ValueError(f"--{name} is needed.")
+    for name in ("rows_per_shard", "batch_size", "max_samples", "num_threads"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    if arguments.streaming and arguments.num_workers:
+        raise ValueError("--num_workers has no effect with --streaming: leave it out.")
+
+
+def encode(arguments: EncodeArguments) -> None:
+    disable_progress_bars()  # of datasets' own parquet writer
+    disable_progress_bar()
+    accelerator = Accelerator(cpu=arguments.cpu)
+    check_launch(accelerator, arguments.expected_processes, exact_resume=False)
+    set_threads(accelerator, arguments.num_threads)
+    folder = Path(arguments.output_dir)
+    with accelerator.main_process_first():
+        model, processor = load(arguments)
+        tables = read_splits(arguments)
+    model.to(accelerator.device)
+    record = describe(arguments, model, processor, accelerator.num_processes)
+    if open_on_main_process(accelerator, folder, record, arguments.overwrite):
+        say(accelerator, f"{folder} holds all tokens already.")
+    else:
+        write_shards(arguments, accelerator, model, processor, tables, folder)
+    if arguments.push_to_hub and accelerator.is_main_process:
+        publish(arguments, folder)
+    accelerator.wait_for_everyone()
+
+
+def set_threads(accelerator: Accelerator, wanted: int | None) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    torch.set_num_threads(wanted or max(1, cores // local))
+
+
+def load(arguments: EncodeArguments):
+    """The image model and its processor."""
+    try:
+        model = AutoModel.from_pretrained(arguments.model, revision=arguments.revision or "main").eval()
+        processor = AutoImageProcessor.from_pretrained(arguments.model, revision=arguments.revision or "main")
+    except OSError as error:
+        raise ValueError(f"--model {arguments.model} cannot be loaded: {error}") from error
+    if not hasattr(model, "get_image_tokens"):
+        raise ValueError(f"--model {arguments.model} is a {model.config.model_type}, which has no image tokens.")
+    return model, processor
+
+
+def read_splits(arguments: EncodeArguments) -> dict:
+    """The wanted splits, `datasets.Dataset` or `IterableDataset` each."""
+    tables = read_tables(arguments.dataset_name, arguments.dataset_config, arguments.streaming)
+    wanted = arguments.splits or list(tables)
+    missing = [split for split in wanted if split not in tables]
+    if missing:
+        raise ValueError(f"No split {missing[0]!r} in {arguments.dataset_name}; its splits: {', '.join(tables)}.")
+    limit = arguments.max_samples
+    if limit is None:
+        return {split: tables[split] for split in wanted}
+    if arguments.streaming:
+        return {split: tables[split].take(limit) for split in wanted}
+    return {split: tables[split].select(range(min(limit, len(tables[split])))) for split in wanted}
+
+
+def describe(arguments: EncodeArguments, model, processor, processes: int) -> dict:
+    """The record of a data set that is not finished yet. A continued run must have the same."""
+    source = {name: getattr(arguments, name) for name in ("dataset_config", "image_column", "max_samples", "splits")}
+    layout = {"streaming": arguments.streaming, "rows_per_shard": arguments.rows_per_shard}
+    if arguments.streaming:
+        layout["processes"] = processes  # each has its own share of the stream
+    return {
+        **describe_image_tokenizer(model, processor, arguments.revision),
+        "source": {"dataset_name": public_name(arguments.dataset_name), **source},
+        "layout": layout,
+        "hf_autoencoders": hf_autoencoders.__version__,
+    }
+
+
+def open_on_main_process(accelerator: Accelerator, folder: Path, record: dict, overwrite: bool) -> bool:
+    answer = [None, None]
+    if accelerator.is_main_process:
+        try:
+            answer[0] = open_token_folder(folder, record, overwrite)
+        except TokenDatasetError as error:
+            answer[1] = str(error)
+    if accelerator.num_processes > 1:
+        broadcast_object_list(answer)
+    if answer[1]:
+        raise TokenDatasetError(answer[1])
+    return answer[0]
+
+
+def write_shards(
+    arguments: EncodeArguments, accelerator: Accelerator, model, processor, tables: dict, folder: Path
+) -> None:
+    started, images = time.perf_counter(), 0
+    with tqdm(unit="img", disable=None if accelerator.is_main_process else True) as bar:
+
+        def tell(count: int) -> None:
+            nonlocal images
+            images += count
+            bar.update(count)
+
+        writer = ShardWriter(
+            model, processor.to_uint8, folder, arguments.rows_per_shard, arguments.batch_size, arguments.num_workers,
+            accelerator.process_index, accelerator.num_processes, tell,
+        )  # fmt: skip
+        encode_split = writer.encode_stream if arguments.streaming else writer.encode_table
+        shards = {}
+        for split, table in tables.items():
+            features = table.features or table._resolve_features().features
+            shards[split] = encode_split(table, split, find_image_column(features, arguments.image_column))
+    every = gather_object([(shards, images)]) if accelerator.num_processes > 1 else [(shards, images)]
+    seconds = time.perf_counter() - started
+    if accelerator.is_main_process:
+        names = {split: sorted({name for share, _ in every for name in share[split]}) for split in tables}
+        record = finish_token_folder(folder, names)
+        total = sum(count for _, count in every)
+        say(accelerator, f"encoded {total} images in {seconds:.1f} s, {total / seconds:.0f} images/s")
+        for split, figures in record["splits"].items():
+            used, size = figures["codes_used"], record["codebook_size"]
+            print(f"  {split}: {figures['rows']} rows, {used} of {size} codes, perplexity {figures['perplexity']:.1f}")
+
+
+def publish(arguments: EncodeArguments, folder: Path) -> None:
+    """The folder in one commit."""
+    url = publish_files(
+        folder, arguments.hub_dataset_id or folder.resolve().name, ["*.parquet", "*.json", "README.md"],
+        "Publish the image tokens", private=arguments.hub_private, repo_type="dataset", replaced=["*.parquet"],
+    )  # fmt: skip
+    print(f"published {url}")
+
+
+def say(accelerator: Accelerator, text: str) -> None:
+    if accelerator.is_main_process:
+        print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Draw new pictures from a prior:
+
+    python scripts/sample.py --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
+
+Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else.
+--measure DATASET compares them with its held-out pictures, beside as many real ones: FD-CNN, precision, recall,
+coverage, and with --judge the share that is taken for the class asked for.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoImageProcessor, AutoModel
+
+import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+
+from ..evaluation.features import measure_samples
+from ..perception.digits_classifier import load_feature_net, load_judge
+from ..priors.autoregressive import generate_images, load_prior, sequencer_of
+from ..priors.training import picture_grid
+from ..training.arguments import Parser, knob
+from ..training.checkpoints import write_atomically
+from ..training.data import load_images
+
+
+@dataclass
+class SampleArguments:
+    """What to draw."""
+
+    image_tokenizer: str = knob(
+        None, "folder or Hub id of the image model, or of an ImageTokenLM, which needs no --prior"
+    )
+    prior: str | None = knob(None, "folder or Hub id of the prior")
+    output: str = knob("samples.png", "picture to write")
+    labels: list[int] = knob([], "classes, each drawn --num_images times (default: all classes of the prior)")
+    num_images: int = knob(8, "pictures of each class; without classes, in all")
+    unconditional: bool = knob(False, "draw without classes from a prior that knows some")
+    temperature: float = knob(1.0, "below 1: likelier codes")
+    top_k: int = knob(0, "draw from the k likeliest codes; 0: from all")
+    top_p: float = knob(1.0, "draw from the likeliest codes that make up this probability")
+    guidance_scale: float = knob(1.0, "above 1: further towards the class")
+    seed: int = knob(0, "of the draws")
+    batch_size: int = knob(256, "pictures drawn at once")
+    columns: int | None = knob(None, "pictures in a row (default: those of one class)")
+    measure: str | None = knob(None, "data set ('digits', a Hub id, a folder) to measure the pictures against")
+    judge: str | None = knob(None, "with --measure: weights of train_feature_classifier.py, for the class accuracy")
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", "where to compute")
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        parser = Parser(SampleArguments, prog="sample.py", description="Draw new pictures.")
+        arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+        check(arguments, unknown)
+        draw(arguments)
+    except (ValueError, StrictDataclassError) as error:
+        print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def check(arguments: SampleArguments, unknown: list[str]) -> None:
+    if unknown:
+        raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
+    if arguments.image_tokenizer is None:
+        raise ValueError("--image_tokenizer is needed: the model that makes pictures of codes.")
+    if arguments.temperature <= 0 or not 0 < arguments.top_p <= 1 or arguments.top_k < 0:
+        raise ValueError("--temperature must be positive, --top_p in (0, 1] and --top_k at least 0.")
+    if min(arguments.num_images, arguments.batch_size, arguments.columns or 1) < 1:
+        raise ValueError("--num_images, --batch_size and --columns must be at least 1.")
+    if arguments.unconditional and arguments.labels:
+        raise ValueError("--labels and --unconditional exclude each other.")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch sees no GPU.")
+    if arguments.judge and not arguments.measure:
+        raise ValueError("--judge has no effect without --measure: leave it out, or name a data set to compare with.")
+
+
+def check_no_prior(arguments: SampleArguments) -> None:
+    """A knob that nothing reads would hide a forgotten --prior."""
+    for name in ("labels", "unconditional", "temperature", "top_k", "top_p", "guidance_scale"):
+        if getattr(arguments, name) != getattr(SampleArguments(), name):
+            raise ValueError(f"--{name} has no effect without --prior: this image model draws by itself.")
+
+
+def draw(arguments: SampleArguments) -> None:
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
+    image_model = load(AutoModel.from_pretrained, arguments.image_tokenizer).to(device)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    started = time.perf_counter()
+    if arguments.prior is None and not hasattr(image_model, "generate_images"):
+        check_no_prior(arguments)
+        labels, pictures = None, image_model.sample(arguments.num_images, generator=generator)
+    else:
+        labels, pictures = draw_from_prior(arguments, image_model, device, generator)
+    seconds = time.perf_counter() - started
+    columns = arguments.columns or (arguments.num_images if labels else min(10, len(pictures)))
+    Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+    picture_grid(pictures, columns).save(arguments.output)
+    print(f"{len(pictures)} pictures in {seconds:.1f} s, {len(pictures) / seconds:.1f} images/s: {arguments.output}")
+    if arguments.measure:
+        measure(arguments, pictures.cpu(), labels)
+
+
+def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int] | None) -> None:
+    """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture."""
+    processor = load(AutoImageProcessor.from_pretrained, arguments.image_tokenizer)
+    images = load_images(arguments.measure, to_uint8=processor.to_uint8, max_train_samples=len(pictures))
+    judge = load_judge(arguments.judge) if arguments.judge else None
+    reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
+    both = labels is not None and images.train.labels is not None
+    figures = measure_samples(
+        pictures, reference["pixel_values"], real["pixel_values"], load_feature_net(), judge=judge,
+        labels=torch.tensor(labels) if both else None, real_labels=images.train.labels if both else None,
+    )  # fmt: skip
+    for name in (name for name in figures if f"{name}_of_real_data" in figures):
+        print(f"  {name} {figures[name]:.4g} (real data: {figures[name + '_of_real_data']:.4g})")
+    path = Path(arguments.output).with_suffix(".json")
+    write_atomically(path, json.dumps({"measure": figures, "settings": vars(arguments)}, indent=1) + "\n")
+    print(f"against {len(reference['pixel_values']):,} held-out pictures of {arguments.measure}: {path}")
+
+
+def draw_from_prior(arguments: SampleArguments, image_model, device: str, generator: torch.Generator):
+    """(labels or None, pictures)"""
+    options = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "guidance_scale")}
+    if arguments.prior is None:
+        labels, count = wanted(arguments, image_model.config.num_classes)
+        return labels, image_model.generate_images(labels, count, generator=generator, **options)
+    prior = load(load_prior, arguments.prior).to(device)
+    labels, count = wanted(arguments, sequencer_of(prior).num_classes)
+    options["batch_size"] = arguments.batch_size
+    return labels, generate_images(prior, image_model, labels, num_images=count, generator=generator, **options)
+
+
+def wanted(arguments: SampleArguments, classes: int) -> tuple[list[int] | None, int | None]:
+    """The class of each picture, or how many without."""
+    chosen = arguments.labels or ([] if arguments.unconditional else list(range(classes)))
+    if not chosen:
+        return None, arguments.num_images
+    return [label for label in chosen for _ in range(arguments.num_images)], None
+
+
+def load(from_pretrained, name: str):
+    try:
+        loaded = from_pretrained(name)
+    except OSError as error:
+        raise ValueError(f"{name} cannot be loaded: {error}") from error
+    return loaded.eval() if isinstance(loaded, torch.nn.Module) else loaded
+
+
+if __name__ == "__main__":
+    sys.exit(main())
