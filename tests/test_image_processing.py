@@ -16,7 +16,7 @@ from torch import tensor
 from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
-from hf_autoencoders.models import image_processing_autoencoder
+from hf_autoencoders.models import image_processing_autoencoder, image_reading
 from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessor, AutoencoderImageProcessorPil
 
 
@@ -422,7 +422,7 @@ def test_do_rescale_false_takes_floats_as_they_are(backend):
 
 def test_masks_of_zero_and_one_are_warned_of(monkeypatch):
     warnings = []
-    monkeypatch.setattr(image_processing_autoencoder.logger, "warning_once", warnings.append)
+    monkeypatch.setattr(image_reading.logger, "warning_once", warnings.append)
     AutoencoderImageProcessorPil()((GREY > 127).astype(np.uint8))
     assert "exceeds 1 of 255" in warnings[0]
     AutoencoderImageProcessorPil()([GREY, np.zeros((28, 28), dtype=np.uint8)])
@@ -431,7 +431,7 @@ def test_masks_of_zero_and_one_are_warned_of(monkeypatch):
 
 def test_three_grey_pictures_that_look_like_a_colour_one_are_warned_of(monkeypatch):
     warnings = []
-    monkeypatch.setattr(image_processing_autoencoder.logger, "warning_once", warnings.append)
+    monkeypatch.setattr(image_reading.logger, "warning_once", warnings.append)
     assert pixels(AutoencoderImageProcessorPil(num_channels=1), np.stack([GREY] * 3)).shape[0] == 1
     assert "Pass three grey ones as (3, 1, H, W)" in warnings[0]
 

@@ -10,25 +10,15 @@
     PIL, array, tensor
 
 Only the resize differs, so without one the two classes give equal values. A checkpoint saved by either names both, and
-each machine loads the one that it can run. What they take, and how they read it:
-
-Values  Integers in 0..255 are 8-bit levels, uint16 and mode "I;16" 16-bit levels, booleans black and white. Floats are
-        judged once a call, all pictures together: all in [0, 1] means rescaled already, else all must lie in [0, 255];
-        anything else is a ValueError. With `do_rescale=False` floats pass as they are.
-Shapes  (H, W); (H, W, C) or (C, H, W); grey (N, H, W); (N, C, H, W) or (N, H, W, C); lists of them. An array (A, H, W)
-        on its own is one picture where A is a channel count (1, 3, 4), else A grey ones; for a processor of one channel
-        (4, H, W) is four grey ones. `input_data_format` settles it.
-Order   Resize (antialiased), centre crop (a smaller picture is padded first), pad (centred).
+each machine loads the one that it can run. What they take, and how they read it, stands in image_reading.py.
+Order: resize (antialiased), centre crop (a smaller picture is padded first), pad (centred).
 """
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 from torch import Tensor
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
@@ -40,18 +30,20 @@ from transformers.image_utils import (
     PILImageResampling,
     SizeDict,
     get_image_size_for_max_height_width,
-    load_image,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import TensorType, logging, requires_backends
+from transformers.utils import TensorType, requires_backends
 
-
-logger = logging.get_logger(__name__)
-
-EXIF_ORIENTATION = 0x0112
-# What a picture can die of; PIL calls a broken PNG a SyntaxError.
-BAD_PICTURE = (OSError, SyntaxError, EOFError, ValueError, PIL.Image.DecompressionBombError)
-ROUNDING = 1e-3  # how far floats may leave [0, 1] or [0, 255] (relative to the range) and still count as rounding
+from .image_reading import (
+    flatten_pictures,
+    float_scale,
+    lay_on_background,
+    naming_the_picture,
+    read_picture,
+    to_channels,
+    to_levels,
+    warn_of_masks,
+)
 
 
 class AutoencoderImageProcessorKwargs(ImagesKwargs, total=False):
@@ -173,7 +165,7 @@ class _AutoencoderImageProcessing:
             num_channels = 3
         elif num_channels is None:
             num_channels = 1 if do_grayscale else 3
-        elements = list(_flatten(images))
+        elements = list(flatten_pictures(images))
         if not elements:
             raise ValueError("No pictures: got an empty list.")
         reading = {
@@ -184,19 +176,19 @@ class _AutoencoderImageProcessing:
         }
         batches = []  # one an element, each (n, C, H, W)
         for index, element in enumerate(elements):
-            with _naming(index, len(elements)):
-                batch = _read(element, **reading)
+            with naming_the_picture(index, len(elements)):
+                batch = read_picture(element, **reading)
                 batches.append(batch if device is None else batch.to(device))
 
-        float_scale = _float_scale(batches) if do_rescale else None
+        scale = float_scale(batches) if do_rescale else None
         pictures = []
         for index, batch in enumerate(batches):
-            with _naming(index, len(elements)):
-                batch = _to_levels(batch, float_scale)
+            with naming_the_picture(index, len(elements)):
+                batch = to_levels(batch, scale)
                 if do_convert_rgb is not False:
                     white = 255 if do_rescale or batch.dtype == torch.uint8 else 1
-                    batch = _lay_on_background(batch, num_channels, background_color / 255 * white, white)
-                    batch = _to_channels(batch, num_channels, do_grayscale)
+                    batch = lay_on_background(batch, num_channels, background_color / 255 * white, white)
+                    batch = to_channels(batch, num_channels, do_grayscale)
                 pictures.extend(batch.unbind())
         return pictures
 
@@ -234,7 +226,7 @@ class _AutoencoderImageProcessing:
         **unused,
     ) -> Tensor:
         """Resize, centre crop, pad: (n, C, H, W) -> (n, C, h, w) of the same type."""
-        _warn_of_masks(stack)
+        warn_of_masks(stack)
         on_levels = do_rescale or stack.dtype == torch.uint8  # else floats on a range that only the caller knows
         fill = fill_value if on_levels else fill_value / 255
         came = tuple(stack.shape[-2:])
@@ -279,209 +271,6 @@ class _AutoencoderImageProcessing:
         if self.do_rescale:
             pixels = pixels / (self.rescale_factor * 255)
         return pixels.clamp(0, 1)
-
-
-def _flatten(images: Any) -> Iterator[Any]:
-    if isinstance(images, (list, tuple)):
-        for element in images:
-            yield from _flatten(element)
-    else:
-        yield images
-
-
-@contextmanager
-def _naming(index: int, count: int) -> Iterator[None]:
-    """Whatever is wrong with a picture becomes one ValueError that says which."""
-    try:
-        yield
-    except BAD_PICTURE as error:
-        place = f"Picture {index} of {count}" if count > 1 else "The picture"
-        raise ValueError(f"{place} cannot be used: {error or type(error).__name__}") from error
-
-
-def _read(
-    element: Any,
-    *,
-    num_channels: int,
-    is_alone: bool,
-    input_data_format: str | ChannelDimension | None,
-    max_pixels: int | None,
-) -> Tensor:
-    """Path, address, PIL picture, array or tensor -> (n, C, H, W), values untouched."""
-    if isinstance(element, (str, os.PathLike)):
-        # A local file is opened here, so that its size is known before it is decoded and its alpha survives.
-        element = PIL.Image.open(element) if os.path.isfile(element) else load_image(os.fspath(element))
-    if isinstance(element, PIL.Image.Image):
-        _check_pixels(element.height, element.width, max_pixels)
-        array = _pil_to_array(element)
-        return _array_to_tensor(array[:, :, None] if array.ndim == 2 else array).permute(2, 0, 1)[None]
-    if isinstance(element, np.ndarray):
-        element = _array_to_tensor(element)
-    if not isinstance(element, Tensor):
-        raise ValueError(
-            f"a picture is a PIL image, a numpy array, a torch tensor or a path, got {type(element).__name__}."
-        )
-    if element.numel() == 0:
-        raise ValueError(f"a picture of shape {tuple(element.shape)} has no pixels.")
-    batch = _split(element.detach(), num_channels, is_alone, input_data_format)
-    _check_pixels(batch.shape[-2], batch.shape[-1], max_pixels)
-    return batch
-
-
-def _check_pixels(height: int, width: int, max_pixels: int | None) -> None:
-    if max_pixels is not None and height * width > max_pixels:
-        raise ValueError(
-            f"its {width} x {height} = {width * height:,} pixels exceed `max_pixels` = {max_pixels:,}. "
-            "Make it smaller first, or raise `max_pixels` if you trust its source."
-        )
-
-
-def _pil_to_array(image: PIL.Image.Image) -> np.ndarray:
-    """Upright; (H, W) bool, uint8, uint16, int32 or float32, or (H, W, 3 or 4) uint8."""
-    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-        image = PIL.ImageOps.exif_transpose(image)
-    if image.mode == "La":
-        image = image.convert("LA")  # PIL knows no direct way from La to RGBA
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-        elif image.mode not in ("1", "L", "RGB"):
-            image = image.convert("RGB")
-    return np.array(image)
-
-
-def _array_to_tensor(array: np.ndarray) -> Tensor:
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"pixels are booleans, integers or floats, got an array of dtype {array.dtype}.")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch refuses a mirrored view and warns of a read-only one
-    return torch.from_numpy(array)
-
-
-def _split(
-    array: Tensor, num_channels: int, is_alone: bool, input_data_format: str | ChannelDimension | None
-) -> Tensor:
-    """Any layout -> (n, C, H, W); the rules stand at the top of this file."""
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(f"a picture has 2 or 3 axes and a batch 3 or 4, got shape {tuple(array.shape)}.")
-    if array.ndim == 2:
-        return array[None, None]
-    if array.ndim == 3:
-        if is_alone and input_data_format is None and _is_grey_batch(array.shape, num_channels):
-            return array[:, None]
-        array = array[None]
-    if input_data_format is None:
-        input_data_format = _layout(array.shape, num_channels)
-    return array if ChannelDimension(input_data_format) == ChannelDimension.FIRST else array.movedim(-1, 1)
-
-
-def _is_grey_batch(shape: torch.Size, num_channels: int) -> bool:
-    """Whether (A, H, W) means A grey pictures. A last axis below 8 is taken for a channel count, not for a width."""
-    counts = {1, 3, 4, num_channels}
-    if shape[-1] in counts or shape[-1] < 8:
-        return False
-    if num_channels == 1 and shape[0] == 3:
-        logger.warning_once(
-            f"Read an array of shape {tuple(shape)} as one colour picture. Pass three grey ones as (3, 1, H, W)."
-        )
-    return shape[0] not in counts or (num_channels == 1 and shape[0] == 4)
-
-
-def _layout(shape: torch.Size, num_channels: int) -> ChannelDimension:
-    counts = sorted({1, 3, 4, num_channels})
-    first, last = shape[1] in counts, shape[3] in counts
-    if first and last:
-        logger.warning_once(
-            f"Pictures of shape {tuple(shape[1:])} fit channels first and last; read as channels first. "
-            "`input_data_format` settles it."
-        )
-    if not first and not last:
-        raise ValueError(
-            f"a picture of shape {tuple(shape[1:])} has neither first nor last a number of channels that fits "
-            f"`num_channels={num_channels}`: {', '.join(map(str, counts))}. Pass grey batches as one array (N, H, W)."
-        )
-    return ChannelDimension.FIRST if first else ChannelDimension.LAST
-
-
-def _float_scale(batches: list[Tensor]) -> float:
-    """What takes the floats of this call to 0..255: 255 if all lie in [0, 1], 1 if all lie in [0, 255]."""
-    floats = [batch for batch in batches if batch.is_floating_point()]
-    if not floats:
-        return 1.0
-    low = min(batch.min().item() for batch in floats)
-    high = max(batch.max().item() for batch in floats)
-    if any(batch.isnan().any() for batch in floats):
-        raise ValueError("Some pixels are NaN.")
-    for top in (1, 255):
-        if -ROUNDING * top <= low and high <= top * (1 + ROUNDING):
-            return 255 / top
-    raise ValueError(
-        f"Floats must lie in [0, 1] or in [0, 255], got {low:.4g} to {high:.4g}. "
-        "Where they are processed already, pass `do_rescale=False, do_normalize=False`."
-    )
-
-
-def _to_levels(batch: Tensor, float_scale: float | None) -> Tensor:
-    """uint8, or float32 on 0..255; with `float_scale=None` floats stay as given and 16-bit integers come on [0, 1]."""
-    if batch.dtype == torch.uint8:
-        return batch
-    if batch.dtype == torch.bool:
-        return batch.to(torch.uint8) * 255
-    if batch.dtype == torch.uint16:
-        return batch.float() / (65535 if float_scale is None else 257)  # 65535 = 257 x 255
-    if batch.is_floating_point():
-        batch = batch.float()
-        return batch if float_scale is None else (batch * float_scale).clamp(0, 255)
-    low, high = batch.to(torch.int64).aminmax()
-    if low < 0 or high > 255:
-        raise ValueError(
-            f"integers ({batch.dtype}) must lie in 0..255, got {low} to {high}. "
-            "16-bit pictures are read from uint16 (PIL mode I;16)."
-        )
-    return batch.to(torch.uint8)
-
-
-def _warn_of_masks(stack: Tensor) -> None:
-    if stack.dtype == torch.uint8 and stack.max() == 1:
-        logger.warning_once(
-            "No pixel of these 8-bit pictures exceeds 1 of 255, so they come out all but black. "
-            "Pass masks of 0 and 1 as booleans or floats."
-        )
-
-
-def _lay_on_background(batch: Tensor, num_channels: int, background: float, white: float) -> Tensor:
-    """RGBA (n, 4, H, W) -> RGB over an even background; anything else as it is. `white` is the value of full alpha."""
-    if batch.shape[1] != 4 or num_channels == 4:
-        return batch
-    if batch.dtype != torch.uint8:
-        color, alpha = batch[:, :3], batch[:, 3:] / white
-        return color * alpha + background * (1 - alpha)
-    color, alpha = batch[:, :3].int(), batch[:, 3:].int()
-    return ((color * alpha + round(background) * (255 - alpha) + 127) // 255).to(torch.uint8)
-
-
-def _to_channels(batch: Tensor, num_channels: int, do_grayscale: bool | None) -> Tensor:
-    """(n, C, H, W) -> (n, num_channels, H, W): grey from colour, three equal channels from grey, or a clear error."""
-    came = batch.shape[1]
-    if came == 3 and (num_channels == 1 or do_grayscale):
-        batch = _luma(batch)
-    if batch.shape[1] == 1 and num_channels == 3:
-        batch = batch.expand(-1, 3, -1, -1)
-    if batch.shape[1] != num_channels:
-        fits = "1 (grey), 3 (RGB) or 4 (RGBA)" if num_channels in (1, 3) else str(num_channels)
-        raise ValueError(f"`num_channels={num_channels}` takes pictures of {fits} channels, got {came}.")
-    return batch
-
-
-def _luma(batch: Tensor) -> Tensor:
-    """ITU-R 601, (n, 3, H, W) -> (n, 1, H, W); for uint8 with the integers of PIL's "L", so that both agree exactly."""
-    if batch.dtype != torch.uint8:
-        red, green, blue = batch.split(1, dim=1)
-        return 0.299 * red + 0.587 * green + 0.114 * blue
-    red, green, blue = batch.int().split(1, dim=1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).to(torch.uint8)
 
 
 def _output_size(height_width: tuple[int, int], size: SizeDict) -> tuple[int, int]:
