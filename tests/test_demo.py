@@ -27,7 +27,7 @@ from hf_autoencoders.hub.publish import PublishError
 
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / "scripts" / "demo.py"
+DEMO = ROOT / "hf_autoencoders/commands/demo.py"
 MLP = {"image_size": 8, "num_channels": 1, "backbone": "mlp", "hidden_sizes": (16,), "reconstruction_loss": "bce"}
 CONV = {"image_size": 8, "num_channels": 1, "block_out_channels": (8, 8), "residual_channels": 4}
 MODELS = {
@@ -332,7 +332,7 @@ def test_a_clone_of_a_space_is_written_over_and_stays_a_clone(runs, tmp_path):
 
 def test_a_model_of_the_hub_stays_there(runs, tmp_path, monkeypatch):
     """Its id is written down, its files are not copied."""
-    from hf_autoencoders.hub import space as module
+    from hf_autoencoders.demo import space as module
 
     exhibit = open_exhibit(str(runs["vae"]), "org/vae", max_samples=20)
     monkeypatch.setattr(module, "open_exhibit", lambda *args, **knobs: exhibit)
