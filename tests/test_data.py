@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from hf_autoencoders.training.augmentation import Augmentation, hash_keys
 from hf_autoencoders.training.data import CachedImages, DecodedImages, StreamingImages, collate, load_images
+from hf_autoencoders.training.fingerprints import fingerprint
 from hf_autoencoders.training.image_sources import DataError, find_splits
 
 
@@ -155,6 +156,55 @@ def test_samples_are_limited_from_the_front(tmp_path):
     folder = write_parquet(tmp_path / "set", train=table(pictures(20)), test=table(pictures(20)))
     splits = load(folder, max_train_samples=5, max_eval_samples=50)
     assert torch.equal(splits.train.pixels[:, 0], torch.from_numpy(pictures(20)[:5])) and len(splits.eval) == 20
+
+
+# -- fingerprints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_depends_on_the_pictures_alone(tmp_path):
+    rows = table(pictures(20), label=list(range(20)))
+    folder = write_parquet(tmp_path / "set", train=rows, test=table(pictures(4)))
+    moved = write_parquet(tmp_path / "moved", train=rows, test=table(pictures(4)))
+    expected = load(folder).train.fingerprint
+    assert expected.startswith("20-") and len(expected) == 19
+    for other in (
+        load(moved),
+        load(folder, cache_limit_gib=1e-7),
+        load(folder, random_flip=True, label_column="label"),
+    ):
+        assert other.train.fingerprint == expected
+    assert load(folder).eval.fingerprint != expected
+
+
+@pytest.mark.parametrize("read_whole", [2**28, 0])
+def test_a_fingerprint_sees_another_number_order_or_pixel(tmp_path, monkeypatch, read_whole):
+    monkeypatch.setattr("hf_autoencoders.training.fingerprints.READ_WHOLE", read_whole)
+    one_pixel = pictures(20)
+    one_pixel[7, 2, 3] ^= 1
+    changed = [pictures(20), pictures(19), pictures(20)[::-1], one_pixel]
+    prints = [
+        load(write_parquet(tmp_path / str(n), train=table(images), test=table(images))).train.fingerprint
+        for n, images in enumerate(changed)
+    ]
+    assert len(set(prints)) == 4
+
+
+def test_of_many_large_pictures_only_some_are_read(monkeypatch):
+    monkeypatch.setattr("hf_autoencoders.training.fingerprints.READ_WHOLE", 1000)
+    read = []
+
+    def cells(rows):
+        read.extend(rows)
+        return [{"bytes": bytes(100), "path": f"{row}.png"} for row in rows]
+
+    fingerprint(1_000_000, cells)
+    assert len(read) < 1100 and (min(read), max(read)) == (0, 999_999)
+
+
+def test_a_stream_has_a_fingerprint_of_its_first_pictures(tmp_path):
+    folder = write_parquet(tmp_path / "set", train=table(pictures(21)), test=table(pictures(9)))
+    one, two = (load(folder, streaming=True).train.fingerprint for _ in range(2))
+    assert one == two and one.startswith("stream-")
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

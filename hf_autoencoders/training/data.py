@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .augmentation import PLAIN, Augmentation
+from .fingerprints import fingerprint
 from .image_sources import (
     EVAL_SPLITS,
     DataError,
@@ -82,6 +83,16 @@ class _Images:
 
     def _chunks(self) -> Iterator[Tensor]:
         """The images that statistics are measured on, uint8 (n, C, H, W) at a time."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """ "<number of pictures>-<16 hexadecimal digits>": equal for the same pictures, wherever they lie and however
+        they are decoded, resized or augmented. See fingerprints.py for what it costs and what it may miss.
+
+        >>> CachedImages(torch.zeros(10, 1, 8, 8, dtype=torch.uint8)).fingerprint
+        '10-ad1eda456afc8db5'
+        """
         raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
@@ -149,6 +160,7 @@ class CachedImages(_IndexedImages):
         labels: int64 (N,), or None.
         names: of the classes.
         augmentation: what each batch goes through.
+        rows: what the pixels were decoded from, for the fingerprint; without it, the pixels are what counts.
 
     >>> images = CachedImages(torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
     >>> collate(images.__getitems__([0, 1, 2]))["pixel_values"].shape
@@ -161,15 +173,22 @@ class CachedImages(_IndexedImages):
         labels: Tensor | None = None,
         names: list[str] | None = None,
         augmentation: Augmentation = PLAIN,
+        rows: Rows | None = None,
     ):
         if pixels.dtype != torch.uint8 or pixels.dim() != 4:
             raise DataError(f"`pixels` must be uint8 (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}.")
         self.pixels, self.labels, self.names, self.augmentation = pixels, labels, names, augmentation
+        self.rows = rows
         self.image_shape = tuple(pixels.shape[1:])
         self._epoch = _Epoch()
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        read = self.rows.cells if self.rows is not None else lambda rows: self.pixels[rows].numpy()
+        return fingerprint(len(self), read)
 
     def _fetch(self, index: Tensor) -> Tensor:
         return self.pixels.index_select(0, index)  # twice as fast as pixels[index]
@@ -189,6 +208,10 @@ class DecodedImages(_IndexedImages):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(len(self), self.rows.cells)
 
     def _fetch(self, index: Tensor) -> Tensor:
         return self.rows.decode(index.tolist(), self.to_uint8, self.image_shape)
@@ -238,6 +261,12 @@ class StreamingImages(_Images, IterableDataset):
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(next(self._chunks()).shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the first `STREAM_CHUNK` pictures of the whole stream: "stream-<16 hexadecimal digits>"."""
+        cells = [row[self.column] for row in self.whole.take(STREAM_CHUNK)]
+        return fingerprint(len(cells), lambda rows: [cells[row] for row in rows], kind="stream")
 
     def _decode(self, rows: Sequence[dict[str, Any]], before: int) -> Tensor:
         """(B, C, H, W) uint8; `before`: how many came earlier."""
@@ -425,7 +454,7 @@ class _Choice:
         rows = Rows(table, split, column, label_column, row_numbers)
         size = len(rows) * rows.decode([0], self.to_uint8).numel() / 2**30
         if size <= self.cache_limit_gib:
-            return CachedImages(rows.decode_all(self.to_uint8), rows.labels, rows.names, augmentation)
+            return CachedImages(rows.decode_all(self.to_uint8), rows.labels, rows.names, augmentation, rows)
         self.say(
             f"Split {split!r} would take {size:.2f} GiB decoded, more than `cache_limit_gib` {self.cache_limit_gib:g}: "
             f"images are decoded at each access (more `dataloader_num_workers` help)."

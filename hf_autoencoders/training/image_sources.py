@@ -86,6 +86,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.table)
 
+    def cells(self, rows: Sequence[int]) -> list[Any]:
+        """These rows as they are stored, each {"bytes", "path"} or an array."""
+        return self.table[list(rows)][self.column]
+
     def where(self, row: int) -> str:
         number = row if self.row_numbers is None else int(self.row_numbers[row])
         return f"row {number} of split {self.split!r}, column {self.column!r}"
@@ -93,7 +97,7 @@ class Rows:
     def decode(self, rows: Sequence[int], to_uint8: ToUint8, shape: tuple[int, ...] | None = None) -> Tensor:
         """These rows as uint8 (B, C, H, W). Raises `DataError` naming the row that is corrupt or of another shape."""
         places = [self.where(row) for row in rows]
-        cells = self.table[list(rows)][self.column]
+        cells = self.cells(rows)
         images = to_uint8_or_say_where(
             [open_image(*cell) for cell in zip(cells, places, strict=True)], to_uint8, places
         )
