@@ -1,0 +1,34 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The documentation site:  make docs, then open docs/_build/html/index.html"""
+
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hf_autoencoders
+
+
+project = "hf_autoencoders"
+author = "The hf_autoencoders team"
+project_copyright = "2026 The hf_autoencoders team"
+version = release = hf_autoencoders.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"  # a notebook runs again when its text changes; `make clean` empties the cache
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# What transformers gives every model and config is documented there.
+autodoc_inherit_docstrings = False
+
+html_theme = "furo"
+html_title = f"hf_autoencoders {version}"
