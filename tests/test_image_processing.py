@@ -1,12 +1,16 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Any picture in, [-1, 1] out, the same picture back; both backends; a checkpoint that loads on either machine."""
 
+import base64
 import doctest
+import http.server
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -184,6 +188,82 @@ def test_the_layout_of_a_pil_picture_is_known_however_small(backend, width_heigh
     image = Image.new("RGB", width_height, BLUE)
     out = backend(do_resize=False).to_uint8(image, input_data_format=layout)
     assert out.shape == (1, 3, *reversed(width_height)) and out.amax((0, 2, 3)).tolist() == list(BLUE)
+
+
+def exif_with_a_malformed_tag(orientation):
+    """TIFF bytes of two tags: the orientation, and an image width whose type is "undefined"."""
+    tags = struct.pack("<HHLHH", 0x112, 3, 1, orientation, 0) + struct.pack("<HHL4s", 0x100, 7, 4, b"junk")
+    return b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2) + tags + struct.pack("<L", 0)
+
+
+def test_a_malformed_exif_tag_does_not_cost_the_picture(backend, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(COLOR[:20]).save(buffer, "JPEG", quality=95, exif=exif_with_a_malformed_tag(6))
+    decoded = np.array(Image.open(buffer))
+    out = backend(do_resize=False).to_uint8(Image.open(buffer))
+    assert torch.equal(out[0].permute(1, 2, 0), torch.from_numpy(np.rot90(decoded, -1).copy()))
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: struct.unpack("<L", b""))
+    assert torch.equal(backend(do_resize=False).to_uint8(Image.open(buffer))[0].permute(1, 2, 0), torch.tensor(decoded))
+
+
+@pytest.fixture
+def address_of(monkeypatch):
+    """Bytes -> an address on this machine that serves them."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+
+    def serve(data):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args):
+                """Quiet."""
+
+        server.RequestHandlerClass = Handler
+        return f"http://127.0.0.1:{server.server_address[1]}/picture.png"
+
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield serve
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["transparent", "16-bit", "palette", "turned"])
+def test_one_file_gives_the_same_pixels_however_it_comes(backend, kind, tmp_path, address_of):
+    image, options = {
+        "transparent": (Image.fromarray(np.dstack([COLOR, np.full((28, 28), 0, np.uint8)]), "RGBA"), {}),
+        "16-bit": (Image.fromarray(np.full((28, 28), 300, np.uint16)), {}),
+        "palette": (Image.fromarray(COLOR).convert("P"), {"transparency": 0}),
+        "turned": (Image.fromarray(COLOR[:20]), {"exif": exif_with_a_malformed_tag(3)}),
+    }[kind]
+    image.save(tmp_path / "picture.png", **options)
+    data = (tmp_path / "picture.png").read_bytes()
+    text = base64.encodebytes(data).decode()
+    forms = [
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+        address_of(data),
+        text,
+        f"data:image/png;base64,{text}",
+    ]
+    processor = backend(do_resize=False, num_channels=1 if kind == "16-bit" else 3)
+    expected = pixels(processor, Image.open(tmp_path / "picture.png"))
+    for form in forms:
+        assert torch.equal(pixels(processor, form), expected)
+    if kind == "16-bit":
+        assert torch.allclose(expected, torch.tensor(2 * 300 / 65535 - 1))
+    if kind == "transparent":
+        assert (expected == 1).all()
+
+
+def test_text_that_is_no_picture_is_one_line(backend):
+    with pytest.raises(ValueError, match="there is no file 'nowhere.png', and it is no http or https address"):
+        backend()("nowhere.png")
+    with pytest.raises(ValueError, match=r"\(5000 characters\)"):
+        backend()("?" * 5000)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -405,6 +485,24 @@ def test_a_very_large_picture_is_refused_before_it_is_decoded(backend, tmp_path,
         backend(max_pixels=None)(str(tmp_path / "huge.png"))
 
 
+def test_a_file_that_comes_as_text_is_checked_before_it_is_decoded_too(backend):
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 9_000)).save(buffer, "PNG")
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ValueError, match="exceed `max_pixels`"):
+        backend()(base64.b64encode(buffer.getvalue()).decode())
+
+
+def test_a_long_thin_picture_is_cut_before_it_is_enlarged(backend):
+    line = np.tile(np.arange(250, dtype=np.uint8), 80)[None]  # (1, 20000)
+    processor = backend(num_channels=1, size={"shortest_edge": 256}, do_center_crop=True, crop_size=256)
+    out = processor.to_uint8(line)
+    middle = line[:, 9990:10010]
+    whole = processor.to_uint8(middle)  # small enough to be resized whole
+    assert out.shape == (1, 1, 256, 256) and torch.equal(out, whole)
+    with pytest.raises(ValueError, match=r"\(1, 20000\) would be resized to \(256, 5120000\): more than `max_pixels`"):
+        backend(size={"shortest_edge": 256})(line)
+
+
 def test_floats_are_judged_together():
     """An all but black picture among others on 0..255 is not taken for one on 0..1."""
     dark, bright = np.full((8, 8), 1.0), np.full((8, 8), 255.0)
@@ -466,6 +564,7 @@ def test_a_checkpoint_names_both_backends_whichever_saved_it(backend, tmp_path):
 
 LOAD_WITHOUT_THE_PACKAGE = """
 import sys
+import threading
 if sys.argv[2] == "pil":
     sys.modules["torchvision"] = None    # as on a machine without it
 import numpy as np
@@ -498,7 +597,7 @@ def test_a_checkpoint_loads_without_the_package(backend, tmp_path):
 
 @pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
 def test_without_torchvision_its_backend_says_so():
-    with pytest.raises(ImportError, match="AutoencoderImageProcessor requires the Torchvision library"):
+    with pytest.raises(ImportError, match="AutoencoderImageProcessorPil gives the same pixels without it"):
         AutoencoderImageProcessor()
 
 

@@ -32,7 +32,7 @@ from transformers.image_utils import (
     get_image_size_for_max_height_width,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import TensorType, requires_backends
+from transformers.utils import TensorType, is_torchvision_available
 
 from .image_reading import (
     flatten_pictures,
@@ -59,7 +59,8 @@ class AutoencoderImageProcessorKwargs(ImagesKwargs, total=False):
     fill_value (`int`, *optional*, defaults to 0):
         Grey level 0..255 of what padding adds, before rescaling: 0 is black, -1 in `pixel_values`.
     max_pixels (`int`, *optional*, defaults to 89478485):
-        Larger pictures are refused before they are decoded (the bound at which PIL warns). None: no bound.
+        Larger pictures are refused before they are decoded (the bound at which PIL warns), and so is a resize to more.
+        None: no bound.
     """
 
     num_channels: int | None
@@ -223,14 +224,18 @@ class _AutoencoderImageProcessing:
         pad_size: SizeDict | None,
         fill_value: int,
         do_rescale: bool | None,
+        max_pixels: int | None,
         **unused,
     ) -> Tensor:
         """Resize, centre crop, pad: (n, C, H, W) -> (n, C, h, w) of the same type."""
         warn_of_masks(stack)
         on_levels = do_rescale or stack.dtype == torch.uint8  # else floats on a range that only the caller knows
         fill = fill_value if on_levels else fill_value / 255
+        if do_resize and do_center_crop:
+            stack = _near_the_centre(stack, size, _height_width(crop_size, "crop_size"), max_pixels)
         came = tuple(stack.shape[-2:])
         if do_resize and (target := _output_size(came, size)) != came:
+            _check_target(came, target, max_pixels)
             stack = self._resize_stack(stack, *target, resample)
             if on_levels and stack.is_floating_point():
                 stack = stack.clamp(0, 255)  # bicubic overshoots; integers are clamped by the resize itself
@@ -285,6 +290,28 @@ def _output_size(height_width: tuple[int, int], size: SizeDict) -> tuple[int, in
         f"`size` takes height and width, shortest_edge (with or without longest_edge), or max_height and max_width, "
         f"got {dict(size)}."
     )
+
+
+def _check_target(came: tuple[int, int], target: tuple[int, int], max_pixels: int | None) -> None:
+    if max_pixels is not None and target[0] * target[1] > max_pixels:
+        raise ValueError(
+            f"a picture of (height, width) {came} would be resized to {target}: more than `max_pixels` = "
+            f"{max_pixels:,}. Set `do_center_crop` with a `crop_size`, or height and width in `size`."
+        )
+
+
+def _near_the_centre(stack: Tensor, size: SizeDict, crop: tuple[int, int], max_pixels: int | None) -> Tensor:
+    """A long thin picture whose resize is too large, cut around its centre to more than the centre crop will show."""
+    came = tuple(stack.shape[-2:])
+    target = _output_size(came, size)
+    if max_pixels is None or target[0] * target[1] <= max_pixels:
+        return stack
+    for dim, length, resized, shown in zip((-2, -1), came, target, crop, strict=True):
+        kept = 2 * shown * length // resized + 8  # the kernel reads a few pixels beyond what is shown
+        if kept < length:
+            kept += (length - kept) % 2  # the centre stays where it is
+            stack = stack.narrow(dim, (length - kept) // 2, kept)
+    return stack
 
 
 def _height_width(size: SizeDict, name: str) -> tuple[int, int]:
@@ -357,7 +384,12 @@ class AutoencoderImageProcessor(_AutoencoderImageProcessing, TorchvisionBackend)
     """Resizes whole batches with torchvision, on any device. Same arguments and values as the PIL one."""
 
     def __init__(self, **kwargs: Unpack[AutoencoderImageProcessorKwargs]):
-        requires_backends(self, ["torchvision"])  # else the first call dies with "NoneType is not subscriptable"
+        if not is_torchvision_available():
+            raise ImportError(
+                "AutoencoderImageProcessor resizes with torchvision, which is not installed here. "
+                "AutoencoderImageProcessorPil gives the same pixels without it; AutoImageProcessor.from_pretrained "
+                "chooses between the two by itself."
+            )
         super().__init__(**kwargs)
 
     def _resize_stack(self, stack: Tensor, height: int, width: int, resample: Any) -> Tensor:

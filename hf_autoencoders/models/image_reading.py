@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """How a picture is read: a path, an address, a PIL picture, an array or a tensor becomes (n, C, H, W) on 0..255.
 
+Files   A path, an http or https address, a data URL and base64 text are the same file, so they give the same pixels as
+        the PIL picture that it opens to. Its size is checked before it is decoded.
 Values  Integers in 0..255 are 8-bit levels, uint16 and mode "I;16" 16-bit levels, booleans black and white. Floats are
         judged once a call, all pictures together: all in [0, 1] means rescaled already, else all must lie in [0, 255];
         anything else is a ValueError. With `do_rescale=False` floats pass as they are.
@@ -9,23 +11,37 @@ Shapes  (H, W); (H, W, C) or (C, H, W); grey (N, H, W); (N, C, H, W) or (N, H, W
         (4, H, W) is four grey ones. `input_data_format` settles it.
 """
 
+import base64
+import io
 import os
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 from torch import Tensor
-from transformers.image_utils import ChannelDimension, load_image
+from transformers.image_utils import ChannelDimension
 from transformers.utils import logging
 
 
 logger = logging.get_logger(__name__)
 
 EXIF_ORIENTATION = 0x0112
+# EXIF orientation -> what turns the picture upright
+TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+SAYS_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # where PIL looks for it
+DOWNLOAD_SECONDS, DOWNLOAD_BYTES = 60, 2**28  # bounds of a picture that is read from an address
 # What a picture can die of; PIL calls a broken PNG a SyntaxError.
 BAD_PICTURE = (OSError, SyntaxError, EOFError, ValueError, PIL.Image.DecompressionBombError)
 ROUNDING = 1e-3  # how far floats may leave [0, 1] or [0, 255] (relative to the range) and still count as rounding
@@ -59,8 +75,7 @@ def read_picture(
 ) -> Tensor:
     """Path, address, PIL picture, array or tensor -> (n, C, H, W), values untouched."""
     if isinstance(element, (str, os.PathLike)):
-        # A local file is opened here, so that its size is known before it is decoded and its alpha survives.
-        element = PIL.Image.open(element) if os.path.isfile(element) else load_image(os.fspath(element))
+        element = open_file(os.fspath(element))
     if isinstance(element, PIL.Image.Image):
         _check_pixels(element.height, element.width, max_pixels)
         array = _pil_to_array(element)
@@ -78,6 +93,52 @@ def read_picture(
     return batch
 
 
+def open_file(source: str) -> PIL.Image.Image:
+    """A path, an http or https address, a data URL or base64 text, opened but not decoded.
+
+    Raises:
+        OSError, ValueError: there is no such file, it cannot be fetched, or it is no picture.
+    """
+    if os.path.isfile(source):
+        return PIL.Image.open(source)
+    if source.startswith(("http://", "https://")):
+        request = urllib.request.Request(source, headers={"User-Agent": "hf_autoencoders"})
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as answer:
+            data = answer.read(DOWNLOAD_BYTES + 1)
+        if len(data) > DOWNLOAD_BYTES:
+            raise ValueError(f"{source} holds more than {DOWNLOAD_BYTES / 2**20:.0f} MiB.")
+        return PIL.Image.open(io.BytesIO(data))
+    text = source.partition(",")[2] if source.startswith("data:image/") else source
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ValueError(
+            f"there is no file {_shortened(source)!r}, and it is no http or https address, data URL or base64 text."
+        ) from None
+    return PIL.Image.open(io.BytesIO(data))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture as its EXIF orientation wants it shown, without that tag.
+
+    PIL's own `exif_transpose` writes all other tags anew, so that one malformed tag of a readable picture raises.
+    """
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION)
+    except Exception as error:  # PIL raises struct.error, SyntaxError, TypeError and more, depending on the tag
+        logger.warning_once(f"EXIF data cannot be read ({type(error).__name__}): such pictures are taken as upright.")
+        return image
+    if orientation not in TURNS:
+        return image
+    turned = image.transpose(TURNS[orientation])
+    turned.info = {name: value for name, value in image.info.items() if name not in SAYS_ORIENTATION}
+    return turned
+
+
 def _check_pixels(height: int, width: int, max_pixels: int | None) -> None:
     if max_pixels is not None and height * width > max_pixels:
         raise ValueError(
@@ -88,8 +149,10 @@ def _check_pixels(height: int, width: int, max_pixels: int | None) -> None:
 
 def _pil_to_array(image: PIL.Image.Image) -> np.ndarray:
     """Upright; (H, W) bool, uint8, uint16, int32 or float32, or (H, W, 3 or 4) uint8."""
-    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-        image = PIL.ImageOps.exif_transpose(image)
+    sixteen_bit = image.mode == "I" and image.format in ("PNG", "PPM")  # what PIL makes of their 16-bit levels
+    image = upright(image)
+    if sixteen_bit:
+        return np.array(image).astype(np.uint16)
     if image.mode == "La":
         image = image.convert("LA")  # PIL knows no direct way from La to RGBA
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
