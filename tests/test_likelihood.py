@@ -8,6 +8,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
+from hf_autoencoders.evaluation.draws import picture_generators
 from hf_autoencoders.evaluation.likelihood import (
     LogMeanExp,
     data_setting,
@@ -146,6 +147,13 @@ def test_active_units_are_those_whose_mean_moves():
     assert use.active == 2 and use.units == UNITS and use.variance.flatten()[1] == 0
 
 
+def assert_same_figures(one, two, tolerance):
+    one, two = one.to_dict(), two.to_dict()
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert value == (two[name] if isinstance(value, str) else pytest.approx(two[name], rel=tolerance)), name
+
+
 def test_a_report_of_uneven_batches_equals_one_of_the_whole_set():
     model, log_likelihood = linear_gaussian_vae()
     pixels = pictures(100).double()
@@ -156,6 +164,8 @@ def test_a_report_of_uneven_batches_equals_one_of_the_whole_set():
     assert report.bits_per_dim == pytest.approx(report.bound / (16 * math.log(2)) + 8)
     again = measure_likelihood(model, lambda: pixels.split(48), data_setting(), num_samples=20)
     assert again == report
+    small = measure_likelihood(model, lambda: pixels.split(4), data_setting(), num_samples=20)
+    assert_same_figures(small, report, 1e-9)
     error = mean_importance_bound(model, pixels.split(48), 1)[1]
     assert error == pytest.approx((log_likelihood(pixels).std() / 10).item())
     assert any("-L_20" in line for line in report.lines())
@@ -183,10 +193,22 @@ def test_a_vqvae_pays_ln_k_a_code_under_the_uniform_prior_and_what_a_learned_pri
     )
 
 
+@pytest.mark.parametrize("kind", ["vae", "dvae"])
+def test_the_draws_of_a_picture_do_not_depend_on_its_batch(kind):
+    torch.manual_seed(0)
+    model = VAEModel(VAEConfig(**SMALL, latent_channels=2)).eval() if kind == "vae" else discrete_model(kind)
+    pixels = pictures(40, 8)
+    reports = [
+        measure_likelihood(model, lambda size=size: pixels.split(size), data_setting(), num_samples=3)
+        for size in (3, 40)
+    ]
+    assert_same_figures(*reports, 1e-5)
+
+
 def test_a_dvae_is_weighed_with_one_hot_samples():
     model, pixels = discrete_model("dvae"), pictures(64, 8)
     report = measure_likelihood(model, lambda: [pixels], data_setting(), seed=4)
-    expected = model(pixels, generator=seeded(4), hard=True)
+    expected = model(pixels, generator=picture_generators(range(64), seed=4), hard=True)
     assert report.bound == pytest.approx((expected.negative_log_likelihood + expected.kl).item())
 
 

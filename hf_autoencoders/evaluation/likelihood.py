@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from .draws import picture_generators
 from .metrics import bits_per_dim
 
+
+Generators = torch.Generator | list[torch.Generator] | None
 
 ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is above; Burda et al. 2016, section 5.2
 ROWS_PER_PASS = 1000  # decoder rows at which the importance bound runs about as fast as it can on a CPU
@@ -72,12 +75,13 @@ def offers_importance_weights(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def elbo(model: nn.Module, pixel_values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def elbo(model: nn.Module, pixel_values: Tensor, generator: Generators = None) -> Tensor:
     """E_q[ln p(x|z)] - KL(q(z|x) || p(z)) by one draw of z, the KL exact; (B,) float64 in nats. Kingma & Welling 2014.
 
     Args:
         model: one whose `encode` gives a `latent_dist`.
         pixel_values: (B, C, H, W) in [-1, 1].
+        generator: one for all draws, or a list with one for each picture.
     """
     posterior = model.encode(pixel_values, return_dict=True).latent_dist
     raw = model.decode_latents(posterior.sample(generator))
@@ -113,7 +117,7 @@ def importance_bound(
     model: nn.Module,
     pixel_values: Tensor,
     num_samples: int,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     samples_per_pass: int | None = None,
 ) -> Tensor:
     """L_k = ln 1/k sum_i p(x|z_i) p(z_i) / q(z_i|x), z_i ~ q(z|x); (B,) float64 in nats. Burda et al. 2016, equation 8.
@@ -124,15 +128,30 @@ def importance_bound(
         model: one with `log_importance_weights`.
         pixel_values: (B, C, H, W) in [-1, 1].
         num_samples: k.
-        samples_per_pass: how many of them are decoded together, B times as many rows; by default about 1,000 rows.
+        generator: one for all draws, or a list with one for each picture.
+        samples_per_pass: how many samples of a picture are decoded together; by default up to 1,000. Pictures are taken
+            so few at a time that about 1,000 rows are decoded together.
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
+    together = min(num_samples, samples_per_pass or ROWS_PER_PASS)
+    pictures = max(1, ROWS_PER_PASS // together)
+    bounds = []
+    for start in range(0, len(pixel_values), pictures):
+        own = generator[start : start + pictures] if isinstance(generator, list) else generator
+        bounds.append(bound_of_few(model, pixel_values[start : start + pictures], num_samples, own, together))
+    return torch.cat(bounds)
+
+
+def bound_of_few(
+    model: nn.Module, pixel_values: Tensor, num_samples: int, generator: Generators, together: int
+) -> Tensor:
+    """L_k of pictures of which `together` samples each are decoded at once; (B,) float64."""
     batch = len(pixel_values)
-    together = min(num_samples, samples_per_pass or max(1, ROWS_PER_PASS // batch))
     # Whole batches one after the other, so that draws come in the same order however many are decoded together.
     repeated = pixel_values.repeat(together, 1, 1, 1)  # (together * B, C, H, W)
-    posterior = model.encode(repeated, return_dict=True).latent_dist
+    posterior = model.encode(pixel_values, return_dict=True).latent_dist
+    posterior = type(posterior)(posterior.parameters.repeat(together, 1, 1, 1))
     mean = LogMeanExp()
     while mean.count < num_samples:
         log_weights = model.log_importance_weights(posterior, repeated, generator).view(together, batch)
@@ -260,7 +279,8 @@ def measure_likelihood(
         num_samples: k of L_k, for models that draw from a posterior; 0 leaves it out (5,000 is customary).
         code_nats: of a learned prior: image tokens (B, h, w) -> minus their log-probability in nats, (B,). The tokens
             are then the likeliest ones, a code that a decoder can undo; without it, uniform codes are assumed.
-        seed: of the draws.
+        seed: of the draws: one per picture (k of L_k), keyed by seed and the picture's number, so that batch sizes do
+            not change them.
     """
     model.eval()
     report = description_length(model, batches(), setting, code_nats, seed)
@@ -283,10 +303,10 @@ def description_length(
     seed: int = 0,
 ) -> LikelihoodReport:
     """Reconstruction, rate and their sum over a whole set; arguments as for `measure_likelihood`."""
-    generator = torch.Generator().manual_seed(seed)
     images, reconstruction, rate, kinds, prior, dimensions = 0, 0.0, 0.0, set(), "none", 0
     for pixel_values in batches:
-        output = draw(model, pixel_values, generator, deterministic=code_nats is not None)
+        generators = picture_generators(range(images, images + len(pixel_values)), seed)
+        output = draw(model, pixel_values, generators, deterministic=code_nats is not None)
         nats, prior = rate_of(output, code_nats)
         batch, dimensions = len(pixel_values), pixel_values[0].numel()
         reconstruction += batch * output.negative_log_likelihood.double().item()
@@ -304,7 +324,7 @@ def description_length(
     return report
 
 
-def draw(model: nn.Module, pixel_values: Tensor, generator: torch.Generator, deterministic: bool):
+def draw(model: nn.Module, pixel_values: Tensor, generator: Generators, deterministic: bool):
     """A forward pass whose latents are drawn from q: one-hot ones where the model could also relax them."""
     if deterministic:
         return model(pixel_values, return_dict=True)
@@ -328,6 +348,10 @@ def mean_importance_bound(
     model: nn.Module, batches: Iterable[Tensor], num_samples: int, seed: int = 0
 ) -> tuple[float, float]:
     """(-L_k over a whole set in nats per image, its standard error)"""
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.cat([importance_bound(model, batch, num_samples, generator).cpu() for batch in batches])
+    parts, images = [], 0
+    for batch in batches:
+        generators = picture_generators(range(images, images + len(batch)), seed)
+        parts.append(importance_bound(model, batch, num_samples, generators).cpu())
+        images += len(batch)
+    values = torch.cat(parts)
     return -values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan

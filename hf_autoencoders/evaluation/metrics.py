@@ -16,6 +16,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from .draws import picture_generators
+
 
 # Scalars of an output that are no means over images: of these the whole set has figures of its own, or none.
 _BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
@@ -166,11 +168,13 @@ def evaluate(
         model: bare or prepared by accelerate; run in eval mode, and put back.
         batches: {"pixel_values": (B, C, H, W) in [-1, 1]}, this process's share. Either each image is on one process,
             in batches as uneven as they come, or `batches` is a loader prepared by `accelerator`, whose repeated images
-            are left out.
+            are left out. `index` (B,) beside the pixels numbers the images in their set; without it, processes are
+            taken to have been dealt one image after the other, as `training.batches.evaluation_batches` does.
         accelerator: gives the device, and unwraps the model where its signature is read.
         data_variance: divisor of `nmse`, that of the training pixels on [0, 1]; default: that of these images.
         temperature: of the relaxed ELBO; the model's own if None.
-        seed: of the draws behind `elbo`, `relaxed_elbo` and `hard_elbo`, one per image.
+        seed: of the draws behind `elbo`, `relaxed_elbo` and `hard_elbo`: one per image, keyed by seed and the image's
+            number, so that batch sizes and processes do not change them. `model` gets them as a list of generators.
         ssim: it takes torchmetrics and about as long as a small model.
         clamp: reconstructions to [0, 1] before they are measured.
 
@@ -196,14 +200,11 @@ def evaluate(
     bare = _bare(model, accelerator)
     schedules = _Schedules.of(bare, temperature)
     totals = Totals()
-    generator = None
     with _evaluating(model):
-        for pixels, counted in _shares(batches, accelerator, _device(model, accelerator)):
-            if generator is None:
-                generator = torch.Generator(pixels.device).manual_seed(seed * 1_000_003 + _rank())
+        for pixels, numbers, counted in _shares(batches, accelerator, _device(model, accelerator)):
             if counted and counted < len(pixels):
-                pixels = pixels[:counted]
-            passes = schedules.run(model, pixels, generator)
+                pixels, numbers = pixels[:counted], numbers[:counted]
+            passes = schedules.run(model, pixels, picture_generators(numbers, seed, pixels.device))
             if counted:
                 _count(totals, pixels, passes, bare, ssim, clamp)
     totals = totals.merged()
@@ -256,7 +257,7 @@ class _Schedules:
         # The class's forward: accelerate puts a wrapper for mixed precision on the instance.
         return cls(set(inspect.signature(type(bare).forward).parameters), temperature)
 
-    def run(self, model: nn.Module, pixels: Tensor, generator: torch.Generator) -> dict[str, Any]:
+    def run(self, model: nn.Module, pixels: Tensor, generator: list[torch.Generator]) -> dict[str, Any]:
         """Outputs by pass: `mean` always; `relaxed` and `hard`, or `sample`, where the model draws latents."""
         passes = {"mean": model(pixels, **self.deterministic)}
         if "hard" in self.names:
@@ -268,21 +269,35 @@ class _Schedules:
 
 
 def _shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: torch.device) -> Iterator[tuple]:
-    """(pixels on the device, how many of them count).
+    """(pixels on the device, their numbers in the set, how many of them count).
 
     Every process runs the model equally often, repeating its last batch uncounted where its share is shorter: the
     gathers of a sharded model (FSDP) wait for all.
     """
-    rounds, done, pixels = _rounds(batches), 0, None
+    rounds, done, seen, pixels = _rounds(batches), 0, 0, None
     for batch in batches:
         if "pixel_values" not in batch:
             raise ValueError(f"An evaluation batch must hold `pixel_values`, got {', '.join(map(str, batch))}.")
         pixels = batch["pixel_values"].to(device)
-        done += 1
-        yield pixels, _counted(batches, accelerator, len(pixels))
+        numbers = batch.get("index")
+        if numbers is None:
+            numbers = _numbers(seen, len(pixels), _is_prepared(batches, accelerator))
+        done, seen = done + 1, seen + len(pixels)
+        yield pixels, numbers, _counted(batches, accelerator, len(pixels))
     while pixels is not None and done < rounds:
         done += 1
-        yield pixels, 0
+        yield pixels, numbers, 0
+
+
+def _numbers(seen: int, size: int, prepared: bool) -> Tensor:
+    """Numbers in the whole set of the images that follow `seen` ones on this process, (size,) int64.
+
+    A prepared loader gives each process a stretch of every round, all of one size; else images are dealt one by one.
+    """
+    rank, processes = _rank(), torch.distributed.get_world_size() if _distributed() else 1
+    if prepared:
+        return seen * processes + rank * size + torch.arange(size)
+    return (seen + torch.arange(size)) * processes + rank
 
 
 def _rounds(batches: Iterable) -> int:
@@ -300,15 +315,22 @@ def _counted(batches: Any, accelerator: Any, size: int) -> int:
     A loader that accelerate prepared fills the last round up with images from the start, so that all processes get
     equal batches; of that round's concatenation in rank order only the first `remainder` are new.
     """
-    if accelerator is None or accelerator.num_processes == 1:
+    if not _is_prepared(batches, accelerator):
+        return size
+    if not getattr(getattr(batches, "batch_sampler", None), "even_batches", True):
         return size
     state = accelerator.gradient_state
-    prepared = state.in_dataloader and state.active_dataloader is batches
-    if not prepared or not getattr(getattr(batches, "batch_sampler", None), "even_batches", True):
-        return size
     if not state.end_of_dataloader or state.remainder <= 0:
         return size
     return min(size, max(0, state.remainder - accelerator.process_index * size))
+
+
+def _is_prepared(batches: Any, accelerator: Any) -> bool:
+    """Whether these batches come from a loader that accelerate shares among several processes."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return False
+    state = accelerator.gradient_state
+    return state.in_dataloader and state.active_dataloader is batches
 
 
 def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Module, ssim: bool, clamp: bool) -> None:

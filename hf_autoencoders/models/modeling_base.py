@@ -19,6 +19,7 @@ from .blocks import BACKBONES
 from .blocks import initialize as initialize_block
 from .losses import LIKELIHOODS, full_precision
 from .losses import initialize as initialize_likelihood
+from .noise import draw_noise
 from .quantizers import initialize as initialize_quantizer
 
 
@@ -39,10 +40,11 @@ class DecoderOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-def draw_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """N(0, 1) noise with dtype and device of `like`, drawn where the generator lives."""
-    device = device_of(like) if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(device_of(like))
+def draw_normal(
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | list[torch.Generator] | None
+) -> Tensor:
+    """N(0, 1) noise with dtype and device of `like`; of a list, each generator draws for one picture."""
+    return draw_noise(torch.randn, shape, generator, like.dtype, device_of(like))
 
 
 def device_of(parameter: Tensor) -> torch.device:

@@ -97,7 +97,7 @@ class DVAEModel(DiscreteAutoencoder):
         """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1] and weighs the ELBO.
 
         Args:
-            generator: draws the Gumbel noise; the global state if None.
+            generator: draws the Gumbel noise; a list has one for each picture; the global state if None.
             temperature: tau of the relaxation; the config's `gumbel_temperature` if None.
             kl_weight: beta of this step; the config's value if None.
             hard: True decodes one-hot samples of q (gradient of the relaxation), False relaxed ones. None is the

@@ -32,8 +32,8 @@ class DiagonalGaussian:
     def std(self) -> Tensor:
         return (0.5 * self.logvar).exp()
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """mean + std * noise, the reparametrisation trick; (B, z, h, w)."""
+    def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
+        """mean + std * noise, the reparametrisation trick; (B, z, h, w). A list: one generator for each picture."""
         return self.mean + self.std * draw_normal(self.mean.shape, self.mean, generator)
 
     def mode(self) -> Tensor:
@@ -131,7 +131,8 @@ class VAEModel(AutoencoderPreTrainedModel):
         """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1] and weighs the ELBO.
 
         Args:
-            generator: draws z. Without one, training draws from the global state and eval decodes the mean.
+            generator: draws z; a list has one for each picture. Without any, training draws from the global state and
+                eval decodes the mean.
             kl_weight: beta of this step; the config's value if None.
         """
         posterior = DiagonalGaussian(self.encode_pixels(pixel_values))

@@ -29,6 +29,7 @@ from .codebooks import (
     perplexity_and_usage,
     sum_over_processes,
 )
+from .noise import draw_noise
 
 
 class Quantized(NamedTuple):
@@ -669,7 +670,7 @@ class GumbelQuantizer(Quantizer):
 
         `hard` None: in eval the likeliest code's vector, no noise; in training the config's `hard`. False: a sample of
         the relaxation at `temperature` times the codebook. True: a sampled code's vector, with the relaxation's
-        gradient (its one-hot sample is an exact draw from q). `generator` draws the noise.
+        gradient (its one-hot sample is an exact draw from q). `generator`, or one for each picture, draws the noise.
         """
         with float32_island(logits):
             scores = at_least_float32(logits)
@@ -706,16 +707,17 @@ class GumbelQuantizer(Quantizer):
         return at_least_float32(logits).flatten(2).transpose(1, 2)
 
 
-def gumbel_softmax(logits: Tensor, temperature: float, hard: bool, generator: torch.Generator | None) -> Tensor:
+def gumbel_softmax(
+    logits: Tensor, temperature: float, hard: bool, generator: torch.Generator | list[torch.Generator] | None
+) -> Tensor:
     """A draw of the Concrete distribution over dim 1, shape of `logits`. Jang et al. 2017, eq. 2; Maddison et al. 2017.
 
     `hard`: its argmax as one-hot, with the gradient of the soft sample.
     """
-    device = logits.device if generator is None else generator.device
     # ln(-ln u) is minus a Gumbel draw. A CPU draws many u at a time, which `exponential_` does not: for 3 million of
     # them 13 ms, not 58.
-    noise = torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=device)
-    noise = noise.clamp_min_(torch.finfo(logits.dtype).tiny).log_().neg_().log_().to(logits.device)
+    noise = draw_noise(torch.rand, logits.shape, generator, logits.dtype, logits.device)
+    noise = noise.clamp_min_(torch.finfo(logits.dtype).tiny).log_().neg_().log_()
     soft = (logits - noise).div_(temperature).softmax(1)  # in place: these are the largest tensors of a dVAE
     if not hard:
         return soft
