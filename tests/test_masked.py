@@ -1,15 +1,19 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The masked prior: what it hides, how many codes each pass fills in, and that it learns."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, load_prior, sequencer_of
-from hf_autoencoders.priors.likelihood import sequence_nats
+from hf_autoencoders.priors.likelihood import code_nats, sequence_nats
 from hf_autoencoders.priors.masked import bound_counts, hide, scores_of, training_counts
 from hf_autoencoders.priors.sequences import IGNORED, ImageTokenSequencer
+from hf_autoencoders.priors.token_datasets import TokenDataset
+from hf_autoencoders.priors.training import PriorInTraining, Sequences, as_it_is
+from hf_autoencoders.training.batches import evaluation_batches
 
 
 def generator(seed=0):
@@ -61,6 +65,52 @@ def test_the_bound_of_a_prior_that_knows_nothing_is_the_vocabulary():
     ids = sequencer(torch.randint(5, (10, 4, 4)))["input_ids"]
     knows_nothing = torch.full((10,), 16 * math.log(sequencer.vocab_size))
     torch.testing.assert_close(sequence_nats(prior, sequencer, ids), knows_nothing)
+
+
+@torch.no_grad()
+def test_the_bound_is_the_mean_cost_of_filling_in_the_codes_in_every_order():
+    """Computed by hand over all 24 orders of 4 codes; the cost of their average probability is not above it."""
+    prior, sequencer = make(grid=(2, 2))
+    prior.get_input_embeddings().weight.mul_(10)  # so that it matters what is known
+    codes = sequencer(torch.tensor([[[0, 3], [3, 1]]]), [2])["input_ids"]  # (1, 1 + 4)
+    costs = []
+    for order in itertools.permutations(range(1, 5)):
+        known, cost = codes.clone(), 0.0
+        known[:, 1:] = sequencer.ids.mask
+        for place in order:
+            cost -= prior(input_ids=known).logits[0, place].log_softmax(-1)[codes[0, place]].item()
+            known[0, place] = codes[0, place]
+        costs.append(cost)
+    costs = torch.tensor(costs)
+    draws = sequence_nats(prior, sequencer, codes.repeat(4000, 1))
+    error = draws.std().item() / 4000**0.5
+    assert costs.std() > 0.01 and draws.std() > 0.1
+    assert draws.mean().item() == pytest.approx(costs.mean().item(), abs=4 * error)
+    assert costs.mean() > -((-costs).logsumexp(0) - math.log(24))
+
+
+@torch.no_grad()
+def test_the_bound_of_a_set_does_not_depend_on_batches_or_processes():
+    prior, sequencer = make()
+    tokens = TokenDataset(torch.randint(5, (70, 16), generator=generator()).numpy(), (4, 4), torch.arange(70) % 3)
+    model = PriorInTraining(prior, sequencer).eval()
+
+    def nats(batch_size, processes):
+        total = 0.0
+        for rank in range(processes):
+            for batch in evaluation_batches(
+                Sequences(tokens, sequencer), batch_size, rank, processes, collate_fn=as_it_is
+            ):
+                total += model(**batch).loss.item() * len(batch["index"])
+        return total / 70
+
+    whole = nats(70, 1)
+    assert [nats(*way) for way in ((4, 1), (64, 1), (4, 2), (64, 2))] == pytest.approx([whole] * 4, rel=1e-5)
+    measure = code_nats(prior, labels=tokens.labels)
+    grids = tokens.__getitems__(range(70))["image_tokens"]
+    by_parts = torch.cat([measure(part) for part in grids.split(16)])
+    assert by_parts.mean().item() / 16 == pytest.approx(whole, rel=1e-5)
+    torch.testing.assert_close(measure(grids), by_parts)  # the labels, and the draws, begin again
 
 
 @pytest.mark.parametrize("steps", [1, 4, 8, 16])

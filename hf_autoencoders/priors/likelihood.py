@@ -12,31 +12,34 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from ..evaluation.draws import picture_generators
 from .autoregressive import check_fits, sequencer_of
-from .masked import bound_counts, hide, is_masked
-from .sequences import IGNORED, ImageTokenSequencer
+from .masked import is_masked, nats_bound
+from .sequences import ImageTokenSequencer
 
 
 @torch.no_grad()
-def sequence_nats(prior: PreTrainedModel, sequencer: ImageTokenSequencer, input_ids: Tensor) -> Tensor:
+def sequence_nats(
+    prior: PreTrainedModel,
+    sequencer: ImageTokenSequencer,
+    input_ids: Tensor,
+    index: Tensor | None = None,
+    seed: int = 0,
+) -> Tensor:
     """-ln p(codes | prompt) of sequences (B, 1 + N), in nats, (B,) float32.
 
-    Of a masked prior one draw of a bound from above, the same draw each time; see `bound_counts`.
+    Of a masked prior one draw of a bound from above, see `nats_bound`.
+
+    Args:
+        index: (B,) number of each picture in its set; 0, 1, 2, ... if None. With `seed` it decides what is drawn of a
+            picture, so that batch sizes and processes do not.
     """
-    count = sequencer.ids.num_tokens
     if is_masked(prior):
-        generator = torch.Generator().manual_seed(0)
-        counts = bound_counts(len(input_ids), count, generator).to(input_ids.device)
-        hidden, targets = hide(input_ids, counts, sequencer.ids.mask, generator)
-        losses = losses_of(prior(input_ids=hidden).logits, targets)  # (B, 1 + N), 0 where nothing is hidden
-        return count * losses.sum(1) / counts
+        numbers = range(len(input_ids)) if index is None else index
+        return nats_bound(prior, sequencer.ids, input_ids, picture_generators(numbers, seed))
+    count = sequencer.ids.num_tokens
     logits = prior(input_ids=input_ids, use_cache=False).logits[:, :count]  # (B, N, ...): code i from all before it
-    return losses_of(logits, input_ids[:, 1:]).sum(1)
-
-
-def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each target (B, N) in nats, 0 for those that are `IGNORED`."""
-    return cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+    return cross_entropy(logits.float().transpose(1, 2), input_ids[:, 1:], reduction="none").sum(1)
 
 
 def code_nats(
@@ -51,7 +54,8 @@ def code_nats(
         image_model: refused unless the prior is of its tokens.
         labels: class of every picture, in the order in which their tokens come; the batches take them one after the
             other, and begin again at the end. Without them the pictures have no class: a prior that knows classes must
-            then know the null class, too.
+            then know the null class, too. Pictures are numbered in the same order, from 0, for the draws of a masked
+            prior: make a new function for each measurement.
         sequencer: the prior's own, if None.
     """
     sequencer = sequencer_of(prior) if sequencer is None else sequencer
@@ -67,13 +71,13 @@ def code_nats(
 
     def nats(image_tokens: Tensor) -> Tensor:
         nonlocal begun
-        classes = None
+        classes, index = None, torch.arange(begun, begun + len(image_tokens))
         if labels is not None:
             classes = torch.as_tensor(labels)[begun : begun + len(image_tokens)]
             if len(classes) != len(image_tokens):
                 raise ValueError(f"There are {len(labels)} labels, but more pictures than that.")
-            begun = (begun + len(image_tokens)) % len(labels)
+        begun = (begun + len(image_tokens)) % (len(labels) if labels is not None else 2**62)
         batch = sequencer(image_tokens, classes)
-        return sequence_nats(prior, sequencer, batch["input_ids"].to(prior.device))
+        return sequence_nats(prior, sequencer, batch["input_ids"].to(prior.device), index)
 
     return nats

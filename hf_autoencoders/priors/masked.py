@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import BertConfig, PreTrainedModel
 
 from ..models.image_token_ids import ImageTokenIds
+from ..models.noise import draw_noise
 from .drawing import draw_codes, guided
 from .sequences import IGNORED, ImageTokenSequencer
 
@@ -40,13 +42,16 @@ def is_masked(prior: PreTrainedModel) -> bool:
 
 
 def hide(
-    input_ids: Tensor, counts: Tensor, mask: int, generator: torch.Generator | None = None
+    input_ids: Tensor, counts: Tensor, mask: int, generator: torch.Generator | list[torch.Generator] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Hides `counts` (B,) image tokens of each sequence (B, 1 + N), chosen at random.
 
+    Args:
+        generator: one for all draws, or a list with one for each sequence.
+
     Returns: the sequences with `mask` in their place, and targets that are `IGNORED` everywhere else.
     """
-    noise = torch.rand(input_ids[:, 1:].shape, generator=generator).to(input_ids.device)
+    noise = draw_noise(torch.rand, input_ids[:, 1:].shape, generator, torch.float32, input_ids.device)
     hidden = noise.argsort(1).argsort(1) < counts[:, None]  # (B, N)
     hidden = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)  # never the prompt
     return input_ids.masked_fill(hidden, mask), input_ids.masked_fill(~hidden, IGNORED)
@@ -57,13 +62,34 @@ def training_counts(batch: int, num_tokens: int) -> Tensor:
     return (num_tokens * torch.cos(math.pi / 2 * torch.rand(batch))).ceil().clamp(1, num_tokens).long()
 
 
-def bound_counts(batch: int, num_tokens: int, generator: torch.Generator) -> Tensor:
-    """How many codes the likelihood bound hides: uniform in 1..N, (B,) int64.
+def bound_counts(
+    batch: int, num_tokens: int, generator: torch.Generator | list[torch.Generator] | None = None
+) -> Tensor:
+    """How many codes the likelihood bound hides: uniform in 1..N, (B,) int64."""
+    uniform = draw_noise(torch.rand, (batch,), generator, torch.float64, torch.device("cpu"))
+    return 1 + (num_tokens * uniform).long()
 
-    Filling in codes one by one in random order, the next of m hidden ones costs the mean over them; so the mean over m
-    of these means bounds the nats per code from above. Uria et al. 2014; Hoogeboom et al. 2022 (2110.02037), eq. 3.
+
+@torch.no_grad()
+def nats_bound(
+    prior: PreTrainedModel, ids: ImageTokenIds, input_ids: Tensor, generator: list[torch.Generator] | None = None
+) -> Tensor:
+    """One unbiased draw, for each sequence (B, 1 + N), of a bound from above on -ln p(codes | prompt), in nats, (B,).
+
+    The prior fills in the N codes one by one in a random order, and the codes cost what that costs on average over all
+    orders; by Jensen's inequality this is at least -ln of the average probability. With m codes hidden, the next one
+    costs the mean over the m hidden ones. So the bound is N times the mean, over m uniform in 1..N and over the hidden
+    places, of that mean; one m and one choice of places are drawn for each sequence. A single draw may lie below
+    -ln p: only the mean over many sequences is a bound. Uria et al. 2014; Hoogeboom et al. 2022 (2110.02037), eq. 3.
+
+    Args:
+        generator: a list with one for each sequence; the global state if None.
     """
-    return torch.randint(1, num_tokens + 1, (batch,), generator=generator)
+    counts = bound_counts(len(input_ids), ids.num_tokens, generator).to(input_ids.device)
+    hidden, targets = hide(input_ids, counts, ids.mask, generator)
+    logits = prior(input_ids=hidden).logits.float().transpose(1, 2)  # (B, vocabulary, 1 + N)
+    losses = cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")  # 0 where nothing is hidden
+    return ids.num_tokens * losses.sum(1) / counts
 
 
 @torch.no_grad()

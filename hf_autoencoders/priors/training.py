@@ -217,7 +217,7 @@ def check_shared(arguments: Arguments) -> None:
 
 
 class Sequences(Dataset):
-    """What the loop takes of a set of tokens: batches {"input_ids", "labels"} (B, 1 + N)."""
+    """What the loop takes of a set of tokens: batches {"input_ids", "labels"} (B, 1 + N) and {"index"} (B,)."""
 
     def __init__(self, tokens: TokenDataset, sequencer: ImageTokenSequencer):
         self.tokens, self.sequencer = tokens, sequencer
@@ -231,7 +231,7 @@ class Sequences(Dataset):
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         batch = self.tokens.__getitems__(indices)
         labels = batch.get("labels") if self.sequencer.num_classes else None
-        return dict(self.sequencer(batch["image_tokens"], labels))
+        return {**self.sequencer(batch["image_tokens"], labels), "index": torch.as_tensor(indices)}
 
 
 def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -288,10 +288,12 @@ class PriorInTraining(nn.Module):
         super().__init__()
         self.prior, self.sequencer = prior, sequencer
 
-    def forward(self, input_ids: Tensor, labels: Tensor):
+    def forward(self, input_ids: Tensor, labels: Tensor, index: Tensor | None = None):
+        """`index` (B,): the pictures' numbers in their set, which decide what eval draws of them."""
         ids = self.sequencer.ids
         if not self.training:
-            return CausalLMOutput(loss=sequence_nats(self.prior, self.sequencer, input_ids).mean() / ids.num_tokens)
+            nats = sequence_nats(self.prior, self.sequencer, input_ids, index)
+            return CausalLMOutput(loss=nats.mean() / ids.num_tokens)
         if ids.class_dropout:
             dropped = torch.rand(len(input_ids), device=input_ids.device) < ids.class_dropout
             input_ids = without_class(input_ids, self.sequencer, dropped)
