@@ -20,19 +20,19 @@ from hf_autoencoders.evaluation.features import (
     measure_samples,
     nearest_radius,
 )
-from hf_autoencoders.perception import digits_classifier as feature_net
+from hf_autoencoders.perception import digits_classifier
 from hf_autoencoders.perception.digits_classifier import (
     CHECKSUM,
     WEIGHTS,
-    FeatureNet,
+    DigitsClassifier,
     as_grey_28,
     checksum_of,
     in_batches,
-    load_feature_net,
+    load_digits_classifier,
     load_judge,
-    read_feature_net,
+    read_digits_classifier,
     read_metadata,
-    save_feature_net,
+    save_digits_classifier,
 )
 
 
@@ -53,7 +53,7 @@ def other_net(tmp_path_factory):
     """A classifier of the same make with other weights."""
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
-    save_feature_net(FeatureNet(), path, seed=5)
+    save_digits_classifier(DigitsClassifier(), path, seed=5)
     return path
 
 
@@ -81,7 +81,7 @@ def test_frechet_distance_of_a_plane_in_space_is_finite():
 
 
 def test_torchmetrics_computes_the_same_distance_in_our_features(other_net):
-    net, a, b = read_feature_net(other_net), noise_pictures(40), noise_pictures(60, seed=1).clamp(max=0.5)
+    net, a, b = read_digits_classifier(other_net), noise_pictures(40), noise_pictures(60, seed=1).clamp(max=0.5)
     metric = FrechetInceptionDistance(feature=net, input_img_size=(1, 28, 28))
     metric.update(a, real=True)
     metric.update(b, real=False)
@@ -121,7 +121,7 @@ def test_coverage_agrees_with_whole_distance_matrices(rows, monkeypatch):
 
 
 def test_the_shipped_net_is_the_pinned_one_and_small():
-    net = load_feature_net()
+    net = load_digits_classifier()
     assert net.checksum == CHECKSUM == checksum_of(WEIGHTS)
     assert WEIGHTS.stat().st_size <= 250_000
     metadata = read_metadata(WEIGHTS)
@@ -131,23 +131,23 @@ def test_the_shipped_net_is_the_pinned_one_and_small():
 
 def test_other_weights_are_refused(other_net):
     with pytest.raises(ValueError, match=f"{CHECKSUM[:12]}.*{checksum_of(other_net)[:12]}"):
-        load_feature_net(other_net)
+        load_digits_classifier(other_net)
     pictures = noise_pictures(10)
     with pytest.raises(ValueError, match="would not compare"):
-        fd_cnn(read_feature_net(other_net), pictures, pictures)
+        fd_cnn(read_digits_classifier(other_net), pictures, pictures)
     with pytest.raises(ValueError, match="have none"):
-        fd_cnn(FeatureNet(), pictures, pictures)
+        fd_cnn(DigitsClassifier(), pictures, pictures)
     with pytest.raises(ValueError, match="net of FD-CNN itself"):
         load_judge(WEIGHTS)
 
 
 def test_files_that_are_no_classifier_are_named(tmp_path):
     with pytest.raises(ValueError, match="no classifier .*missing"):
-        read_feature_net(tmp_path / "missing.safetensors")
+        read_digits_classifier(tmp_path / "missing.safetensors")
     path = tmp_path / "broken.safetensors"
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match="broken.safetensors holds no classifier"):
-        read_feature_net(path)
+        read_digits_classifier(path)
 
 
 def test_colours_and_sizes_become_grey_28():
@@ -164,24 +164,24 @@ def test_real_data_stand_beside_every_figure(other_net):
     samples = samples * 3
     judge, labels = load_judge(other_net), torch.zeros(60, dtype=torch.int64)
     figures = measure_samples(
-        samples, reference, real, load_feature_net(), judge=judge, labels=labels, real_labels=labels
+        samples, reference, real, load_digits_classifier(), judge=judge, labels=labels, real_labels=labels
     )
     assert figures["fd_cnn"] > 3 * figures["fd_cnn_of_real_data"]
-    assert figures["fd_cnn"] == pytest.approx(fd_cnn(load_feature_net(), samples, reference))
+    assert figures["fd_cnn"] == pytest.approx(fd_cnn(load_digits_classifier(), samples, reference))
     assert figures["coverage"] < figures["coverage_of_real_data"]
     assert figures["class_accuracy"] == pytest.approx(class_accuracy(judge, samples, labels))
     assert figures["accepted_of_real_data"] == pytest.approx(accepted_share(judge, real))
     with pytest.raises(ValueError, match="needs as many real pictures, got 10"):
-        measure_samples(samples, reference, real[:10], load_feature_net())
+        measure_samples(samples, reference, real[:10], load_digits_classifier())
     with pytest.raises(ValueError, match="another net"):
-        measure_samples(samples, reference, real, load_feature_net(), judge=load_feature_net())
+        measure_samples(samples, reference, real, load_digits_classifier(), judge=load_digits_classifier())
 
 
 # -- training it -------------------------------------------------------------------------------------------------------
 
 
 def script():
-    return load_script(ROOT / "scripts/train_feature_classifier.py")
+    return load_script(ROOT / "scripts/train_digits_classifier.py")
 
 
 def test_the_training_script_makes_a_classifier(tmp_path):
@@ -196,7 +196,7 @@ def test_the_training_script_makes_a_classifier(tmp_path):
 
 
 def test_the_training_script_ends_mistakes_with_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"train_feature_classifier.py: .*no such folder"):
+    with pytest.raises(SystemExit, match=r"train_digits_classifier.py: .*no such folder"):
         script().main(["--dataset_name", str(tmp_path / "nothing")])
 
 
@@ -215,7 +215,7 @@ def mnist():
 def test_the_shipped_net_knows_99_percent_of_the_mnist_test_set(mnist):
     _, test = mnist
     pixels = test.batch(range(len(test)))["pixel_values"]
-    accuracy = class_accuracy(load_feature_net(), pixels, test.labels)
+    accuracy = class_accuracy(load_digits_classifier(), pixels, test.labels)
     assert accuracy >= 0.99
     assert accuracy == pytest.approx(
         float(read_metadata(WEIGHTS)["test_accuracy"]), abs=2e-4
@@ -231,7 +231,7 @@ def test_figures_tell_real_digits_from_blurred_ones_and_from_one_class(mnist):
     real = train.batch(range(count))["pixel_values"]
     blurred = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1, count_include_pad=False)
     ones = train.batch(torch.nonzero(train.labels == 1).flatten()[:count].tolist())["pixel_values"]
-    net = feature_net.load_feature_net()
+    net = digits_classifier.load_digits_classifier()
     of_blurred = measure_samples(blurred, reference, real, net)
     of_ones = measure_samples(ones, reference, real, net)
     assert of_blurred["fd_cnn"] > 2 * of_blurred["fd_cnn_of_real_data"]

@@ -26,7 +26,7 @@ from hf_autoencoders import (
 from hf_autoencoders.evaluation.likelihood import measure_likelihood
 from hf_autoencoders.models.configuration_image_token_lm import ImageTokenLMConfig
 from hf_autoencoders.models.modeling_image_token_lm import ImageTokenLM
-from hf_autoencoders.perception.digits_classifier import FeatureNet, save_feature_net
+from hf_autoencoders.perception.digits_classifier import DigitsClassifier, save_digits_classifier
 from hf_autoencoders.priors.autoregressive import (
     build_prior,
     generate_image_tokens,
@@ -371,7 +371,9 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
 
 def test_the_sampling_script_measures_what_it_draws_beside_real_pictures(trained, tokenizer, tmp_path, capsys):
     torch.manual_seed(0)
-    save_feature_net(FeatureNet(), tmp_path / "judge.safetensors", seed=0)  # knows nothing: a tenth is right by chance
+    save_digits_classifier(
+        DigitsClassifier(), tmp_path / "judge.safetensors", seed=0
+    )  # knows nothing: a tenth is right by chance
     given = ["--image_tokenizer", tokenizer, "--prior", trained, "--output", tmp_path / "grid.png", "--device", "cpu"]
     given += ["--measure", "digits", "--judge", tmp_path / "judge.safetensors"]
     assert sample.main([*map(str, given)]) == 0

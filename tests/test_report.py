@@ -27,7 +27,7 @@ from hf_autoencoders.evaluation.metrics import evaluate
 from hf_autoencoders.evaluation.report import PAGES, Knobs, gaps_page, likelihood_page, pairs_of_classes, write_report
 from hf_autoencoders.evaluation.report_html import build_html
 from hf_autoencoders.evaluation.subject import Subject
-from hf_autoencoders.perception.digits_classifier import FeatureNet, load_judge, save_feature_net
+from hf_autoencoders.perception.digits_classifier import DigitsClassifier, load_judge, save_digits_classifier
 from hf_autoencoders.training.data import CachedImages
 
 
@@ -70,7 +70,7 @@ def subject(kind, folder=None):
 def judge(tmp_path_factory):
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
-    save_feature_net(FeatureNet(), path)
+    save_digits_classifier(DigitsClassifier(), path)
     return load_judge(path)
 
 

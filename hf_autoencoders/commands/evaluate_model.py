@@ -2,7 +2,7 @@
 """Show and measure a trained model:  python scripts/evaluate_model.py runs/vae-mnist --beside runs/ae-mnist
 
 Writes RUN/report: pictures (PNG), metrics.json, and index.html, one file that holds it all. RUN is the folder of a run,
-or a model on the Hub. The judge of class accuracy and gaps: python scripts/train_feature_classifier.py --help
+or a model on the Hub. The judge of class accuracy and gaps: python scripts/train_digits_classifier.py --help
 """
 
 import argparse
@@ -58,7 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--binarize", choices=BINARIZE, help="default: as the run")
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
-    add("--judge", help="weights of scripts/train_feature_classifier.py, another seed than the package's")
+    add("--judge", help="weights of scripts/train_digits_classifier.py, another seed than the package's")
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
     add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")

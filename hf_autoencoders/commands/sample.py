@@ -22,7 +22,7 @@ from transformers import AutoImageProcessor, AutoModel
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 
 from ..evaluation.features import measure_samples
-from ..perception.digits_classifier import load_feature_net, load_judge
+from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
 from ..priors.training import picture_grid
 from ..training.arguments import Parser, knob
@@ -50,7 +50,7 @@ class SampleArguments:
     batch_size: int = knob(256, "pictures drawn at once")
     columns: int | None = knob(None, "pictures in a row (default: those of one class)")
     measure: str | None = knob(None, "data set ('digits', a Hub id, a folder) to measure the pictures against")
-    judge: str | None = knob(None, "with --measure: weights of train_feature_classifier.py, for the class accuracy")
+    judge: str | None = knob(None, "with --measure: weights of train_digits_classifier.py, for the class accuracy")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "where to compute")
 
 
@@ -117,7 +117,7 @@ def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int
     reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
     both = labels is not None and images.train.labels is not None
     figures = measure_samples(
-        pictures, reference["pixel_values"], real["pixel_values"], load_feature_net(), judge=judge,
+        pictures, reference["pixel_values"], real["pixel_values"], load_digits_classifier(), judge=judge,
         labels=torch.tensor(labels) if both else None, real_labels=images.train.labels if both else None,
     )  # fmt: skip
     for name in (name for name in figures if f"{name}_of_real_data" in figures):

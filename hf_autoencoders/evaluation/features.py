@@ -2,10 +2,11 @@
 """How close pictures come to real ones, offline: FD-CNN, precision / recall / density / coverage, class accuracy.
 
 FD-CNN is the Frechet distance (Heusel et al. 2017, without Inception) in the features of the small pinned classifier
-of `feature_net`. It is no FID and compares with none; and it depends on the number of pictures (on MNIST 6.5 between
-2,000 real and 2,000 other real ones, 4.5 between 5,000), so every figure stands beside that of as many real pictures.
+of `perception.digits_classifier`. It is no FID and compares with none; and it depends on the number of pictures (on
+MNIST 6.5 between 2,000 real and 2,000 other real ones, 4.5 between 5,000), so every figure stands beside that of as
+many real pictures.
 
-    net, judge = load_feature_net(), load_judge("judge.safetensors")
+    net, judge = load_digits_classifier(), load_judge("judge.safetensors")
     figures = measure_samples(samples, test_pixels, train_pixels, net, judge=judge)
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..perception.digits_classifier import FeatureNet, check_pinned, in_batches
+from ..perception.digits_classifier import DigitsClassifier, check_pinned, in_batches
 
 
 NEIGHBOURS = 5  # k of precision, recall, density and coverage
@@ -94,17 +95,17 @@ def nearest_radius(features: Tensor, k: int) -> Tensor:
 # -- what a classifier says of pictures --------------------------------------------------------------------------------
 
 
-def class_accuracy(judge: FeatureNet, pixels: Tensor, labels: Tensor) -> float:
+def class_accuracy(judge: DigitsClassifier, pixels: Tensor, labels: Tensor) -> float:
     """Share of pictures (N, C, H, W) in [-1, 1] that the judge takes for the digit `labels` (N,) asked for."""
     return (in_batches(judge.classify, pixels).argmax(1) == labels).double().mean().item()
 
 
-def accepted_share(judge: FeatureNet, pixels: Tensor, threshold: float = CONFIDENT) -> float:
+def accepted_share(judge: DigitsClassifier, pixels: Tensor, threshold: float = CONFIDENT) -> float:
     """Share of pictures (N, C, H, W) that the judge takes for some digit with a probability above `threshold`."""
     return (acceptance(judge, pixels) > threshold).double().mean().item()
 
 
-def acceptance(judge: FeatureNet, pixels: Tensor) -> Tensor:
+def acceptance(judge: DigitsClassifier, pixels: Tensor) -> Tensor:
     """The judge's probability of the likeliest digit, (N,)."""
     return in_batches(judge.classify, pixels).softmax(1).amax(1)
 
@@ -112,7 +113,7 @@ def acceptance(judge: FeatureNet, pixels: Tensor) -> Tensor:
 # -- everything beside real data ---------------------------------------------------------------------------------------
 
 
-def fd_cnn(net: FeatureNet, a: Tensor, b: Tensor) -> float:
+def fd_cnn(net: DigitsClassifier, a: Tensor, b: Tensor) -> float:
     """Frechet distance of pictures (N, C, H, W) and (M, C, H, W) in the pinned net's features; refuses others."""
     check_pinned(net)
     return frechet_distance(in_batches(net, a), in_batches(net, b))
@@ -122,9 +123,9 @@ def measure_samples(
     samples: Tensor,
     reference: Tensor,
     real: Tensor,
-    net: FeatureNet,
+    net: DigitsClassifier,
     *,
-    judge: FeatureNet | None = None,
+    judge: DigitsClassifier | None = None,
     labels: Tensor | None = None,
     real_labels: Tensor | None = None,
     k: int = NEIGHBOURS,
@@ -162,7 +163,7 @@ def _figures(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
     return {"fd_cnn": frechet_distance(features, reference), **vars(measure_coverage(features, reference, k))}
 
 
-def _judged(judge: FeatureNet | None, pixels: Tensor, labels: Tensor | None) -> dict[str, float]:
+def _judged(judge: DigitsClassifier | None, pixels: Tensor, labels: Tensor | None) -> dict[str, float]:
     if judge is None:
         return {}
     figures = {"accepted": accepted_share(judge, pixels)}

@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..perception.digits_classifier import FeatureNet, load_feature_net
+from ..perception.digits_classifier import DigitsClassifier, load_digits_classifier
 from . import plots
 from .codes import code_atlas, errors_around_quantizer, relaxation_gap
 from .features import acceptance, accepted_share, measure_samples
@@ -69,15 +69,15 @@ class Knobs:
         code_nats: of a learned prior, see `measure_likelihood`; gives bits/dim of prior and decoder together.
     """
 
-    judge: FeatureNet | None = None
+    judge: DigitsClassifier | None = None
     beside: Subject | None = None
     num_importance_samples: int = 0
     num_samples: int = 5000
     code_nats: Callable[[Tensor], Tensor] | None = None
 
     @property
-    def classifier(self) -> FeatureNet:
-        return self.judge or load_feature_net()
+    def classifier(self) -> DigitsClassifier:
+        return self.judge or load_digits_classifier()
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
             pixels,
             subject.pixels,
             real,
-            load_feature_net(),
+            load_digits_classifier(),
             judge=knobs.judge,
             labels=labels,
             real_labels=None if labels is None else subject.train.labels[:number],
@@ -246,7 +246,7 @@ def gaps_page(subject: Subject, knobs: Knobs) -> Page | None:
     return page
 
 
-def gaps_of(subject: Subject, judge: FeatureNet) -> Gaps:
+def gaps_of(subject: Subject, judge: DigitsClassifier) -> Gaps:
     return find_gaps(
         subject.plane,
         subject.train_points,
@@ -257,7 +257,7 @@ def gaps_of(subject: Subject, judge: FeatureNet) -> Gaps:
     )
 
 
-def gap_metrics(subject: Subject, found: Gaps, judge: FeatureNet) -> dict[str, float]:
+def gap_metrics(subject: Subject, found: Gaps, judge: DigitsClassifier) -> dict[str, float]:
     generator = torch.Generator().manual_seed(subject.seed)
     anywhere = subject.decode(subject.plane.latents(found.window.uniform(2000, generator)))
     a, b = (subject.held_out_latents[torch.randint(len(subject.pixels), (2000,), generator=generator)] for _ in "ab")
@@ -274,7 +274,7 @@ def gap_metrics(subject: Subject, found: Gaps, judge: FeatureNet) -> dict[str, f
     return {f"gaps_{subject.name}_{name}": value for name, value in figures.items() if value is not None}
 
 
-def samples_accepted(subject: Subject, judge: FeatureNet) -> float | None:
+def samples_accepted(subject: Subject, judge: DigitsClassifier) -> float | None:
     """Of 2,000 from the model's own prior; None where it has none."""
     try:
         return accepted_share(judge, subject.sample(2000))

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The small digit classifier behind FD-CNN, whose weights travel with this package, and judges made like it.
 
-`scripts/train_feature_classifier.py` trained it on MNIST's training split; the seed and the test accuracy stand in the
+`scripts/train_digits_classifier.py` trained it on MNIST's training split; the seed and the test accuracy stand in the
 file's metadata (99.37 %). The same script with another seed makes the judge of class accuracy, which is not shipped.
 """
 
@@ -20,13 +20,13 @@ CHECKSUM = "52054e3d7b39f188a7a06be7d0ce581c4c97ee126aa915427a0939c96a443fb2"
 SIDE = 28  # pixels; other pictures are resized to it
 
 
-class FeatureNet(nn.Module):
+class DigitsClassifier(nn.Module):
     """Grey 28x28 pictures in [-1, 1] -> 64 features (`forward`) or 10 logits (`classify`).
 
     Other sizes are resized (bilinear, antialiased) and channels averaged: figures of such pictures compare only among
     themselves.
 
-    >>> FeatureNet()(torch.zeros(5, 3, 32, 32)).shape
+    >>> DigitsClassifier()(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5, 64])
     """
 
@@ -43,10 +43,17 @@ class FeatureNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> (B, 64)"""
-        hidden = F.relu(self.conv1(as_grey_28(pixels)))  # (B, 24, 14, 14)
-        hidden = F.relu(self.conv2(hidden))  # (B, 48, 7, 7)
-        hidden = F.relu(self.conv3(hidden))  # (B, 64, 4, 4)
-        return F.relu(self.features(hidden.flatten(1)))
+        return self.embed(self.maps(as_grey_28(pixels))[-1])
+
+    def maps(self, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 1 or more, 28, 28) -> maps of 24, 48 and 64 channels, (B, 24, 14, 14), (B, 48, 7, 7), (B, 64, 4, 4)"""
+        fine = F.relu(self.conv1(grey[:, :1]))
+        middle = F.relu(self.conv2(fine))
+        return fine, middle, F.relu(self.conv3(middle))
+
+    def embed(self, coarse: Tensor) -> Tensor:
+        """The last map (B, 64, 4, 4) -> (B, 64)"""
+        return F.relu(self.features(coarse.flatten(1)))
 
     def classify(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> logits of the ten digits (B, 10)"""
@@ -66,21 +73,21 @@ def checksum_of(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def save_feature_net(net: FeatureNet, path: str | Path, **metadata: object) -> None:
+def save_digits_classifier(net: DigitsClassifier, path: str | Path, **metadata: object) -> None:
     """Half-precision weights (208 kB) and what a reader should know of them."""
     weights = {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}
     save_file(weights, path, metadata={name: str(value) for name, value in metadata.items()})
 
 
-def read_feature_net(path: str | Path) -> FeatureNet:
+def read_digits_classifier(path: str | Path) -> DigitsClassifier:
     """The net in this file, in eval mode and float32, whatever its checksum."""
-    path, net = Path(path), FeatureNet()
+    path, net = Path(path), DigitsClassifier()
     if not path.is_file():
-        raise ValueError(f"There is no classifier {path}: scripts/train_feature_classifier.py makes one.")
+        raise ValueError(f"There is no classifier {path}: scripts/train_digits_classifier.py makes one.")
     try:
         net.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no classifier of scripts/train_feature_classifier.py: {error}") from None
+        raise ValueError(f"{path} holds no classifier of scripts/train_digits_classifier.py: {error}") from None
     net.checksum = checksum_of(path)
     return net.eval().requires_grad_(False)
 
@@ -90,14 +97,14 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def load_feature_net(path: str | Path = WEIGHTS) -> FeatureNet:
+def load_digits_classifier(path: str | Path = WEIGHTS) -> DigitsClassifier:
     """The pinned net. Another file is refused: distances in another net's features are other numbers."""
-    net = read_feature_net(path)
+    net = read_digits_classifier(path)
     check_pinned(net)
     return net
 
 
-def check_pinned(net: FeatureNet) -> None:
+def check_pinned(net: DigitsClassifier) -> None:
     """Raises ValueError unless these are the pinned weights."""
     if net.checksum != CHECKSUM:
         raise ValueError(
@@ -106,9 +113,9 @@ def check_pinned(net: FeatureNet) -> None:
         )
 
 
-def load_judge(path: str | Path) -> FeatureNet:
+def load_judge(path: str | Path) -> DigitsClassifier:
     """A classifier for class accuracy, independent of the one that FD-CNN measures with."""
-    judge = read_feature_net(path)
+    judge = read_digits_classifier(path)
     if judge.checksum == CHECKSUM:
         raise ValueError(f"The judge {path} is the net of FD-CNN itself; train one with another seed.")
     return judge

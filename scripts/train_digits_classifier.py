@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Train the digit classifier of FD-CNN, or a judge of class accuracy by another seed:
 
-python scripts/train_feature_classifier.py --dataset_name ylecun/mnist --seed 1 --output judge.safetensors
+python scripts/train_digits_classifier.py --dataset_name ylecun/mnist --seed 1 --output judge.safetensors
 """
 
 import argparse
@@ -17,11 +17,11 @@ from torch import Tensor
 from hf_autoencoders import AutoencoderImageProcessorPil
 from hf_autoencoders.perception.digits_classifier import (
     SIDE,
-    FeatureNet,
+    DigitsClassifier,
     checksum_of,
     in_batches,
-    read_feature_net,
-    save_feature_net,
+    read_digits_classifier,
+    save_digits_classifier,
 )
 from hf_autoencoders.training.data import CachedImages, load_images
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None):
     try:
         train, test = load_digits(arguments.dataset_name, recipe)
     except ValueError as error:
-        sys.exit(f"train_feature_classifier.py: {error}")
+        sys.exit(f"train_digits_classifier.py: {error}")
     start = time.perf_counter()
     net = fit(train, recipe)
     seconds = time.perf_counter() - start
@@ -72,9 +72,9 @@ def load_digits(dataset_name: str, recipe: Recipe) -> tuple[CachedImages, Cached
     return splits.train, splits.eval
 
 
-def fit(images: CachedImages, recipe: Recipe) -> FeatureNet:
+def fit(images: CachedImages, recipe: Recipe) -> DigitsClassifier:
     torch.manual_seed(recipe.seed)
-    net = FeatureNet()
+    net = DigitsClassifier()
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * (len(images) // recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
@@ -92,16 +92,16 @@ def fit(images: CachedImages, recipe: Recipe) -> FeatureNet:
     return net
 
 
-def store(net: FeatureNet, test: CachedImages, recipe: Recipe, path: Path) -> float:
+def store(net: DigitsClassifier, test: CachedImages, recipe: Recipe, path: Path) -> float:
     """Writes the file twice: the accuracy in its metadata is that of the rounded weights."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_feature_net(net, path)
-    accuracy = accuracy_on(read_feature_net(path), test)
-    save_feature_net(net, path, **vars(recipe), test_accuracy=accuracy, classes=10)
+    save_digits_classifier(net, path)
+    accuracy = accuracy_on(read_digits_classifier(path), test)
+    save_digits_classifier(net, path, **vars(recipe), test_accuracy=accuracy, classes=10)
     return accuracy
 
 
-def accuracy_on(net: FeatureNet, images: CachedImages) -> float:
+def accuracy_on(net: DigitsClassifier, images: CachedImages) -> float:
     pixels: Tensor = images.batch(range(len(images)))["pixel_values"]
     return (in_batches(net.classify, pixels).argmax(1) == images.labels).double().mean().item()
 

@@ -1,0 +1,124 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Nets that tell pictures from reconstructions, and the losses of the game.
+
+No batch statistics anywhere: what a net says of a picture does not depend on the other pictures of the batch, so two
+processes with half the batch each equal one with all of it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with the most groups up to 32 that divide `channels`."""
+    return nn.GroupNorm(max(groups for groups in range(1, 33) if channels % groups == 0), channels)
+
+
+class Blur(nn.Module):
+    """Halves a map after the binomial filter (1, 3, 3, 1) / 8 in both directions, against aliased grids. Zhang 2019."""
+
+    def __init__(self):
+        super().__init__()
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", (row[:, None] * row)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H / 2, W / 2)"""
+        kernel = self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
+
+
+class PooledDiscriminator(nn.Module):
+    """Convolutions, blur before each down-sampling, GroupNorm, and a max-pool to a fixed map of logits.
+
+    VQGAN+ (Weber et al. 2024): however large a picture is, `pool` x `pool` places of it are judged.
+
+    >>> PooledDiscriminator(3, width=8)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(self, num_channels: int = 3, width: int = 64, levels: int = 3, pool: int = 16):
+        super().__init__()
+        self.pool = pool
+        layers: list[nn.Module] = [nn.Conv2d(num_channels, width, 3, padding=1), nn.LeakyReLU(0.1)]
+        channels = width
+        for level in range(levels):
+            wider = width * min(2 ** (level + 1), 8)
+            layers += [nn.Conv2d(channels, wider, 3, padding=1), Blur(), group_norm(wider), nn.LeakyReLU(0.1)]
+            channels = wider
+        self.body = nn.Sequential(
+            *layers, nn.Conv2d(channels, channels, 3, padding=1), group_norm(channels), nn.LeakyReLU(0.1)
+        )
+        self.head = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w): above 0 where it takes the place for real; h, w <= `pool`."""
+        hidden = self.body(pixels)
+        size = [min(self.pool, side) for side in hidden.shape[2:]]
+        return self.head(F.adaptive_max_pool2d(hidden, size))
+
+
+class PatchDiscriminator(nn.Module):
+    """pix2pix's PatchGAN in taming's shape (4x4 convolutions, stride 2), with GroupNorm in place of BatchNorm.
+
+    >>> PatchDiscriminator(3, width=8)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1, 6, 6])
+    """
+
+    def __init__(self, num_channels: int = 3, width: int = 64, levels: int = 3):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(num_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        channels = width
+        for level in range(1, levels + 1):
+            wider, stride = width * min(2**level, 8), 2 if level < levels else 1
+            layers += [
+                nn.Conv2d(channels, wider, 4, stride=stride, padding=1, bias=False),
+                group_norm(wider),
+                nn.LeakyReLU(0.2),
+            ]
+            channels = wider
+        self.net = nn.Sequential(*layers, nn.Conv2d(channels, 1, 4, padding=1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w), each of a patch of 70 pixels a side (three levels)."""
+        return self.net(pixels)
+
+
+DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator}
+
+
+# -- the losses of the game --------------------------------------------------------------------------------------------
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 (mean relu(1 - D(x)) + mean relu(1 + D(x'))), a scalar. Lim & Ye 2017."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def softplus_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 (mean softplus(-D(x)) + mean softplus(D(x'))), a scalar: the cross-entropy of Goodfellow et al. 2014."""
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
+DISCRIMINATOR_LOSSES = {"hinge": hinge_loss, "softplus": softplus_loss}
+GENERATOR_LOSSES = {"hinge": lambda fake: -fake.mean(), "softplus": lambda fake: F.softplus(-fake).mean()}
+
+
+def lecam_penalty(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
+    """mean relu(D(x) - mean_fake)^2 + mean relu(mean_real - D(x'))^2, a scalar. Tseng et al. 2021, eq. 6.
+
+    Args:
+        mean_real, mean_fake: moving averages of the logits of pictures and of reconstructions.
+    """
+    return F.relu(real - mean_fake).square().mean() + F.relu(mean_real - fake).square().mean()
+
+
+def gradient_penalty(logits: Tensor, pixels: Tensor) -> Tensor:
+    """R1: the mean over pictures of |d D(x) / d x|^2, a scalar. Mescheder et al. 2018, eq. 9.
+
+    Args:
+        logits: D(pixels), where `pixels` (B, C, H, W) requires a gradient.
+    """
+    (gradient,) = torch.autograd.grad(logits.flatten(1).mean(1).sum(), pixels, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
