@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from hf_autoencoders.training.augmentation import Augmentation, hash_keys
 from hf_autoencoders.training.data import CachedImages, DecodedImages, StreamingImages, collate, load_images
 from hf_autoencoders.training.fingerprints import fingerprint
-from hf_autoencoders.training.image_sources import DataError, find_splits
+from hf_autoencoders.training.image_columns import DataError
+from hf_autoencoders.training.image_sources import find_splits
 
 
 @pytest.fixture(autouse=True)

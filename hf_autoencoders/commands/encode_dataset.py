@@ -29,7 +29,8 @@ from ..hub.publish import PublishError, publish_files
 from ..priors.token_datasets import TokenDatasetError, describe_image_tokenizer, public_name
 from ..priors.token_encoding import ShardWriter, finish_token_folder, open_token_folder
 from ..training.arguments import Parser, knob
-from ..training.image_sources import find_image_column, read_tables
+from ..training.image_columns import find_image_column
+from ..training.image_sources import read_tables
 from ..training.launch import check_launch
 
 

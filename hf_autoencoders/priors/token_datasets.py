@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..training.image_sources import find_label_column
+from ..training.image_columns import find_label_column
 from .sequences import commit_of, digest_of
 
 

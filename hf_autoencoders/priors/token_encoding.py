@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..training.data import DecodedImages, collate
-from ..training.image_sources import Rows, open_image, to_uint8_or_say_where, undecoded
+from ..training.image_columns import undecoded
+from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
 from .token_datasets import COLUMN, RECORD, TokenDataset, TokenDatasetError, name_of
 
 

@@ -28,21 +28,9 @@ from torch.utils.data import Dataset, IterableDataset
 
 from .augmentation import PLAIN, Augmentation
 from .fingerprints import fingerprint
-from .image_sources import (
-    EVAL_SPLITS,
-    DataError,
-    Rows,
-    ToUint8,
-    check_shape,
-    find_image_column,
-    find_label_column,
-    find_splits,
-    holds_encoded_images,
-    open_image,
-    read_tables,
-    to_uint8_or_say_where,
-    undecoded,
-)
+from .image_columns import DataError, find_image_column, find_label_column, holds_encoded_images, undecoded
+from .image_rows import Rows, ToUint8, check_shape, open_image, to_uint8_or_say_where
+from .image_sources import EVAL_SPLITS, find_splits, read_tables
 
 
 logger = logging.getLogger(__name__)
