@@ -47,7 +47,7 @@ class FeatureNet(nn.Module):
         self, name: str, net: nn.Module, mean: Sequence[float], std: Sequence[float], size: int, least_side: int = 32
     ):
         super().__init__()
-        self.name, self.size, self.least_side = name, size, least_side
+        self.name, self.size, self.least_side = name, size, min(least_side, size)
         self.net = net.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
