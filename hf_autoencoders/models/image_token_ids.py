@@ -10,9 +10,11 @@ A sequence is one prompt (a class, or begin) and then all image tokens of a pict
 the same length, and a language model's default end (2 for Llama) is a valid image token that would cut pictures short.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -54,10 +56,11 @@ class ImageTokenIds:
     def prompt(self, labels: Sequence[int] | Tensor | None = None, num_images: int | None = None) -> Tensor:
         """First token of each sequence, (B, 1) int64: its class, or `begin` for `num_images` without one."""
         if labels is None:
-            if num_images is None or num_images < 1:
-                raise ValueError(f"Without labels, `num_images` must say how many (at least 1); got {num_images}.")
+            if num_images is None:
+                raise ValueError("Without labels, `num_images` must say how many (at least 1); got None.")
+            check_count(num_images)
             return torch.full((num_images, 1), self.begin)
-        labels = torch.as_tensor(labels)
+        labels = as_class_numbers(labels)
         if not self.num_classes:
             raise ValueError("Labels were given, but this model was made without classes (`num_classes` is 0).")
         if labels.dim() != 1 or labels.is_floating_point() or not labels.numel():
@@ -70,6 +73,8 @@ class ImageTokenIds:
 
     def check_guidance(self, guidance_scale: float, labels: Sequence[int] | Tensor | None) -> None:
         """Guidance compares a class with the null class: there must be both."""
+        if not is_finite(guidance_scale):
+            raise ValueError(f"`guidance_scale` must be a finite number, got {guidance_scale!r}.")
         if guidance_scale == 1:
             return
         if labels is None:
@@ -103,6 +108,47 @@ class ImageTokenIds:
         return {"guidance_scale": guidance_scale, "negative_prompt_ids": torch.full((num_images, 1), self.begin)}
 
 
+MAX_IMAGES = 2**20  # of one call: a typing mistake, such as 10**12, must not take all memory
+
+
+def is_finite(value: float) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def check_count(num_images: int) -> None:
+    """Raises ValueError unless so many pictures can be drawn at once."""
+    if not isinstance(num_images, Integral) or not 1 <= num_images <= MAX_IMAGES:
+        raise ValueError(f"`num_images` must be a whole number in 1..{MAX_IMAGES}, got {num_images!r}.")
+
+
+def as_class_numbers(labels: Sequence[int] | Tensor) -> Tensor:
+    """`labels` as a tensor. Raises ValueError for what is no list of numbers."""
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"`labels` must be a list of class numbers, got {labels!r}.") from error
+
+
+def check_sampling(
+    temperature: float = 1.0, top_k: int | None = 0, top_p: float | None = 1.0, do_sample: bool = True, **others
+) -> None:
+    """The one check of how codes are drawn from scores, for every kind of prior.
+
+    >>> check_sampling(temperature=-1)
+    Traceback (most recent call last):
+    ValueError: `temperature` must be a finite number above 0, got -1.
+
+    Raises:
+        ValueError: a temperature that is not finite and positive, a negative `top_k`, a `top_p` outside (0, 1].
+    """
+    if not is_finite(temperature) or temperature <= 0:
+        raise ValueError(f"`temperature` must be a finite number above 0, got {temperature!r}.")
+    if top_k is not None and (not isinstance(top_k, Integral) or top_k < 0):
+        raise ValueError(f"`top_k` must be a whole number, 0 for all codes, got {top_k!r}.")
+    if top_p is not None and (not is_finite(top_p) or not 0 < top_p <= 1):
+        raise ValueError(f"`top_p` must lie in (0, 1], got {top_p!r}.")
+
+
 @contextmanager
 def seeded_by(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
     """Within the block the global random state, which `generate` draws from, starts at a draw of `generator`."""
@@ -134,6 +180,7 @@ def generate_ids(
         options: of `generate`: temperature, top_k, top_p, do_sample, ...
     """
     ids.check_guidance(guidance_scale, labels)
+    check_sampling(**options)
     device = language_model.device
     prompt = ids.prompt(labels, num_images).to(device)
     guidance = ids.guidance_kwargs(guidance_scale, len(prompt))

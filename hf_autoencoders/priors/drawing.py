@@ -5,22 +5,25 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
+from ..models.image_token_ids import check_sampling
+
 
 def draw_codes(
     logits: Tensor,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    top_k: int | None = 0,
+    top_p: float | None = 1.0,
     do_sample: bool = True,
 ) -> Tensor:
-    """Scores (..., K) -> codes (...), drawn, or the likeliest if not `do_sample`."""
+    """Scores (..., K) -> codes (...), drawn, or the likeliest if not `do_sample`; ranges: see `check_sampling`."""
+    check_sampling(temperature, top_k, top_p)
     if not do_sample:
         return logits.argmax(-1)
     scores = logits.reshape(-1, logits.shape[-1]).float() / temperature
     if top_k:
         scores = TopKLogitsWarper(top_k)(None, scores)
-    if top_p < 1:
+    if top_p is not None and top_p < 1:
         scores = TopPLogitsWarper(top_p)(None, scores)
     device = scores.device if generator is None else generator.device
     drawn = torch.multinomial(scores.softmax(-1).to(device), 1, generator=generator)

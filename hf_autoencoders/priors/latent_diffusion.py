@@ -11,10 +11,13 @@ A UNet with classes fits diffusers' DiTPipeline, one without its LDMPipeline (`h
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
+
+from ..models.image_token_ids import as_class_numbers, check_count, is_finite
 
 
 NULL_CLASS = 1000  # "no class", where DiTPipeline looks for it
@@ -119,21 +122,33 @@ def check_labels(
 ) -> Tensor | None:
     """The class of each picture, (B,) int64, or None of a UNet without classes."""
     classes = classes_of(unet)
+    if not is_finite(guidance_scale):
+        raise ValueError(f"`guidance_scale` must be a finite number, got {guidance_scale!r}.")
     if guidance_scale != 1 and (labels is None or not knows_null_class(unet)):
         why = "labels" if labels is None else "a null class: train with `class_dropout` above 0"
         raise ValueError(f"`guidance_scale` {guidance_scale} needs {why}.")
     if labels is None:
-        if num_images is None or num_images < 1:
-            raise ValueError(f"Without labels `num_images` must say how many, got {num_images}.")
+        if num_images is None:
+            raise ValueError("Without labels `num_images` must say how many, got None.")
+        check_count(num_images)
         if classes and not knows_null_class(unet):
             raise ValueError(f"This UNet draws no picture without a class: give `labels` in 0..{classes - 1}.")
         return torch.full((num_images,), NULL_CLASS) if classes else None
     if not classes:
         raise ValueError("This UNet knows no classes: leave `labels` out.")
-    labels = torch.as_tensor(labels, dtype=torch.int64)
-    if labels.dim() != 1 or not len(labels) or labels.min() < 0 or labels.max() >= classes:
+    labels = as_class_numbers(labels)
+    if labels.is_floating_point() or labels.dim() != 1:
+        raise ValueError(f"`labels` must be a list of class numbers, got {labels.dtype} {tuple(labels.shape)}.")
+    if not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"Labels must lie in 0..{classes - 1}, at least one, got {labels.tolist()}.")
-    return labels
+    return labels.long()
+
+
+def check_steps(scheduler: DDIMScheduler, num_inference_steps: int) -> None:
+    """Raises ValueError unless the scheduler has so many levels of noise."""
+    levels = scheduler.config.num_train_timesteps
+    if not isinstance(num_inference_steps, Integral) or not 1 <= num_inference_steps <= levels:
+        raise ValueError(f"`num_inference_steps` must lie in 1..{levels}, got {num_inference_steps!r}.")
 
 
 @torch.no_grad()
@@ -152,6 +167,7 @@ def sample_latents(
     Guidance as DiTPipeline has it: none + scale (class - none). Ho & Salimans 2022.
     """
     labels = check_labels(unet, labels, num_images, guidance_scale)
+    check_steps(scheduler, num_inference_steps)
     count = num_images if labels is None else len(labels)
     size = unet.config.sample_size
     device = "cpu" if generator is None else generator.device
@@ -207,6 +223,7 @@ def generate_images(
         ValueError: labels that the UNet does not know, or guidance without a null class.
     """
     check_labels(unet, labels, num_images, guidance_scale)  # all mistakes before the first picture
+    check_steps(scheduler, num_inference_steps)
     count = num_images if labels is None else len(labels)
     pictures = []
     for start in range(0, count, batch_size):

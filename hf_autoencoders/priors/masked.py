@@ -8,13 +8,14 @@ of T.
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, PreTrainedModel
 
-from ..models.image_token_ids import ImageTokenIds
+from ..models.image_token_ids import ImageTokenIds, check_sampling, is_finite
 from ..models.noise import draw_noise
 from .drawing import draw_codes, guided
 from .sequences import IGNORED, ImageTokenSequencer
@@ -112,8 +113,11 @@ def draw_masked_ids(
         options: temperature, top_k, top_p.
     """
     ids.check_guidance(guidance_scale, labels)
+    check_sampling(**options)
+    if not is_finite(choice_temperature) or choice_temperature < 0:
+        raise ValueError(f"`choice_temperature` must be a finite number of at least 0, got {choice_temperature!r}.")
     steps = min(8, ids.num_tokens) if steps is None else steps
-    if not 1 <= steps <= ids.num_tokens:
+    if not isinstance(steps, Integral) or not 1 <= steps <= ids.num_tokens:
         raise ValueError(f"`steps` must lie in 1..{ids.num_tokens}, the number of codes of a picture, got {steps}.")
     prompt = ids.prompt(labels, num_images).to(prior.device)
     codes = torch.full((len(prompt), ids.num_tokens), ids.mask, device=prior.device)

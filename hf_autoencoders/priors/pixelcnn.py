@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..models.image_token_ids import ImageTokenIds
+from ..models.image_token_ids import ImageTokenIds, check_sampling
 from .drawing import draw_codes, guided
 from .sequences import IGNORED
 
@@ -182,6 +182,7 @@ class PixelCNNPrior(PreTrainedModel):
     ) -> Tensor:
         """New pictures as image tokens (B, h*w); arguments and options as `generate_ids`."""
         ids.check_guidance(guidance_scale, labels)
+        check_sampling(**options)
         prompt = ids.prompt(labels, num_images).to(self.device)
         if guidance_scale == 1:
             return self.draw(prompt, lambda logits: draw_codes(logits, generator, **options))
