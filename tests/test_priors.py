@@ -36,7 +36,7 @@ from hf_autoencoders.priors.autoregressive import (
 )
 from hf_autoencoders.priors.likelihood import code_nats
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
-from hf_autoencoders.priors.training import picture_grid
+from hf_autoencoders.priors.sheets import picture_grid
 from hf_autoencoders.training.data import load_images
 
 

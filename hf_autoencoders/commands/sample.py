@@ -24,7 +24,7 @@ import hf_autoencoders  # noqa: F401  (registers the models with the Auto classe
 from ..evaluation.features import measure_samples
 from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
-from ..priors.training import picture_grid
+from ..priors.sheets import picture_grid
 from ..training.arguments import Parser, knob
 from ..training.checkpoints import write_atomically
 from ..training.data import load_images

@@ -25,15 +25,10 @@ from diffusers import (
 )
 from torch import nn
 
-from hf_autoencoders.priors.diffusion_training import DiffusionRun
+from hf_autoencoders.priors.diffusion_task import DiffusionTask
 from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
-from hf_autoencoders.priors.training import SAMPLES
-from hf_autoencoders.training.results import weights_to_judge
 
 from .diffusers_export import to_diffusers
-
-
-PIPELINE = "pipeline"  # its folder, inside that of a run
 
 
 def latent_diffusion_pipeline(
@@ -62,28 +57,24 @@ def latent_diffusion_pipeline(
     return pipeline
 
 
-def save_pipeline(run: DiffusionRun, record: dict) -> Path:
-    """Writes the pipeline of a run with its card and samples into `pipeline/` of the output folder. Collective."""
-    folder = Path(run.arguments.run.output_dir)
-    if run.accelerator.is_main_process:
-        shutil.rmtree(folder / PIPELINE, ignore_errors=True)
-        with weights_to_judge(run) as model:
-            names = run.class_names
-            pipeline = latent_diffusion_pipeline(run.image_model, model.unet, model.scheduler, names)
-            pipeline.save_pretrained(folder / PIPELINE)
-            text = card(pipeline, record)
-        (folder / PIPELINE / "README.md").write_text(text, encoding="utf-8")
-        shutil.copy(folder / SAMPLES, folder / PIPELINE / SAMPLES)
-    run.accelerator.wait_for_everyone()
-    return folder / PIPELINE
+def save_pipeline(task: DiffusionTask, model: nn.Module, folder: Path) -> None:
+    """Writes the trained UNet and its image model as a pipeline into `folder`, in place of what lies there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    pipeline = latent_diffusion_pipeline(task.image_model, model.unet, model.scheduler, task.class_names)
+    pipeline.save_pretrained(folder)
 
 
-def card(pipeline: LDMPipeline | DiTPipeline, record: dict) -> str:
+def save_card(task: DiffusionTask, model: nn.Module, folder: Path, record: dict) -> None:
+    """README.md of the pipeline in `folder`. `record`: what metrics.json says of the run."""
+    (folder / "README.md").write_text(card(model.unet, record), encoding="utf-8")
+
+
+def card(unet: UNet2DModel, record: dict) -> str:
     """README.md of a pipeline, from measured numbers."""
-    if isinstance(pipeline, LDMPipeline):
+    if not classes_of(unet):
         call = "pipeline(batch_size=4).images"
     else:
-        guidance = 2.0 if knows_null_class(pipeline.transformer) else 1.0
+        guidance = 2.0 if knows_null_class(unet) else 1.0
         call = f"pipeline(class_labels=[0, 1], guidance_scale={guidance}).images"
     rows = [f"| {name} | {value:.4g} |" for name, value in record["metrics"].items()]
     return "\n".join(

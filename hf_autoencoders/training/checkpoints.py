@@ -12,6 +12,7 @@ reads a single value, so nothing is loaded that this module did not write as it 
         state.json                  what the loop knows besides tensors
         model.safetensors           weights and buffers (codebooks, their statistics)
         averages.safetensors        averaged weights, if the run keeps them
+        adversary.bin               the adversary's net and optimizer, if the run has one
         optimizer.bin  random_states_0.pkl  random_states_1.pkl  ...
 """
 
@@ -34,7 +35,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-MANIFEST, STATE, AVERAGES = "manifest.json", "state.json", "averages.safetensors"
+MANIFEST, STATE, AVERAGES, ADVERSARY = "manifest.json", "state.json", "averages.safetensors", "adversary.bin"
 PREFIX, WRITING, LEAVING = "checkpoint-", ".writing", ".leaving"
 
 
@@ -116,9 +117,19 @@ class Checkpoints:
         return sorted(self.folder.glob(f"{PREFIX}*"), key=lambda path: path.name)
 
     def save(
-        self, step: int, state: dict[str, Any], averages: dict[str, Tensor] | None = None, stream: Any = None
+        self,
+        step: int,
+        state: dict[str, Any],
+        averages: dict[str, Tensor] | None = None,
+        stream: Any = None,
+        adversary: dict[str, Any] | None = None,
     ) -> Path:
-        """Writes checkpoint number `step`, then prunes. `stream`: where this process stands in a stream of data."""
+        """Writes checkpoint number `step`, then prunes.
+
+        Args:
+            stream: where this process stands in a stream of data.
+            adversary: state of the second player, equal on every process.
+        """
         accelerator, beside = self.accelerator, self.folder / WRITING
         if accelerator.is_main_process:
             shutil.rmtree(beside, ignore_errors=True)
@@ -131,6 +142,8 @@ class Checkpoints:
             save_state_file(beside / STATE, state)
             if averages is not None:
                 save_file({name: tensor.cpu() for name, tensor in averages.items()}, beside / AVERAGES)
+            if adversary is not None:
+                torch.save(adversary, beside / ADVERSARY)
         accelerator.wait_for_everyone()
         path = self.folder / f"{PREFIX}{step:08d}"
         if accelerator.is_main_process:
@@ -166,8 +179,8 @@ class Checkpoints:
         """The `state` that `save` was given; nothing is put back yet."""
         return _read_json(path / STATE)
 
-    def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any]:
-        """Puts weights, optimizer and random states back; gives what else `save` was given, (averages, stream).
+    def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any, dict[str, Any] | None]:
+        """Puts weights, optimizer and random states back; gives what else `save` got, (averages, stream, adversary).
 
         Raises:
             ValueError: written by another number of processes, or a random state that cannot be put back.
@@ -183,7 +196,12 @@ class Checkpoints:
         self._check_random_state(path)
         averages = load_file(path / AVERAGES) if (path / AVERAGES).exists() else None
         stream = path / f"stream_{self.accelerator.process_index}.json"
-        return averages, _read_json(stream) if stream.exists() else None
+        adversary = path / ADVERSARY
+        return (
+            averages,
+            _read_json(stream) if stream.exists() else None,
+            torch.load(adversary, map_location="cpu", weights_only=True) if adversary.exists() else None,
+        )
 
     def _latest(self, tell: Callable[[str], None]) -> Path | None:
         candidates = self.all()

@@ -1,10 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The one training loop. It knows of a model its `loss`, the scalars beside it, and three calls for codebook state."""
+"""The one training loop. It knows a task and, if there is one, an adversary."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .adversary import Adversary
 from .arguments import Arguments
 from .checkpoints import Checkpoints
-from .data import ImageSplits
 from .ema import AveragedWeights
 from .launch import StopSignal
 from .logs import MetricsLog, Window, log_pictures, on_screen
-from .schedules import Schedule, Schedules
+from .results import evaluate_run, picture_of_run
+from .schedules import Schedule
+from .task import Task
 
 
 YOUNG_STEPS = 1000  # of a stream, which has no epochs: until then a codebook's health is not judged
@@ -28,14 +31,12 @@ YOUNG_STEPS = 1000  # of a stream, which has no epochs: until then a codebook's 
 
 @dataclass
 class Run:
-    """All that the loop needs, and where it stands.
+    """All that the loop needs, and where it stands. `assembly.build_run` makes it.
 
     Attributes:
+        task: what is trained. adversary: the second player, if there is one.
         model: the *prepared* model: gradients synchronise only through it.
-        core: the same model without wrappers, for what changes no gradient.
         batches: gives the micro-batches from an optimizer step on, without end.
-        images: training and held-out split. processor: the image processor that is saved with the model.
-        evaluate: figures of the held-out split (a collective call). picture: originals above reconstructions.
         after_checkpoint: is called on every process with the new checkpoint's folder.
         total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
@@ -44,22 +45,18 @@ class Run:
 
     arguments: Arguments
     accelerator: Accelerator
+    task: Task
     model: nn.Module
-    core: nn.Module
     optimizer: torch.optim.Optimizer
+    adversary: Adversary | None
+    averages: AveragedWeights | None
     batches: Callable[[int], Iterator[dict[str, Tensor]]]
-    schedules: Schedules
     learning_rate: Schedule
     checkpoints: Checkpoints
     log: MetricsLog
     window: Window
     total_steps: int
     steps_per_epoch: int | None
-    images: ImageSplits
-    evaluate: Callable[[], dict[str, float]] | None = None
-    picture: Callable[[], Any] | None = None
-    processor: Any = None
-    averages: AveragedWeights | None = None
     after_checkpoint: Callable[[Path], None] = lambda path: None
     step: int = 0
     evaluated: int = 0
@@ -67,26 +64,34 @@ class Run:
     figures: tuple[int, dict[str, float]] | None = None
     named_cures: set[str] = field(default_factory=set)
 
+    @cached_property
+    def core(self) -> nn.Module:
+        """The model without the wrappers that synchronise gradients, for what changes none."""
+        return self.accelerator.unwrap_model(self.model)
+
 
 def train(run: Run) -> bool:
     """Trains to `run.total_steps`. False if a signal stopped it before, after a checkpoint."""
-    accelerator, model, core, optimizer = run.accelerator, run.model, run.core, run.optimizer
-    prepare_state(run)
+    task, adversary, accelerator = run.task, run.adversary, run.accelerator
+    model, optimizer = run.model.train(), run.optimizer
+    task.begin(run)
     with StopSignal(accelerator) as stop, Progress(run) as progress:
         catch_up(run, progress)
         micro_batches = (run.total_steps - run.step) * run.arguments.training.gradient_accumulation_steps
         for batch in islice(run.batches(run.step), max(micro_batches, 0)):
             set_learning_rate(optimizer, run.learning_rate(run.step))
             with accelerator.accumulate(model):
-                output = model(**batch, **run.schedules(run.step))
-                accelerator.backward(output.loss)
-                extra = {}
+                output = task.step(model, batch, run.step)
+                loss, scalars = with_adversary(adversary, output, batch, run.step)
+                accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    extra = clip_gradient(run)
-                    core.apply_state_updates()  # codebook statistics of all micro-batches and processes
+                    scalars |= clip_gradient(run)
+                    task.update_state(run.core)
                 optimizer.step()
                 optimizer.zero_grad()
-            run.window.add(output, **extra)
+                if adversary is not None:
+                    scalars |= adversary.update(output.reconstruction.detach(), batch, run.step)
+            run.window.add(output, **scalars)
             if accelerator.sync_gradients:
                 if run.averages is not None:
                     run.averages.update(run.step)
@@ -96,13 +101,10 @@ def train(run: Run) -> bool:
     return True
 
 
-def prepare_state(run: Run):
-    """Before the first step of a new run the codebook sees the first global batch, as a whole."""
-    run.core.defer_state_updates(True)
-    run.model.train()
-    if run.step == 0 and hasattr(run.core, "initialize_from_data"):  # a prior has no codebook
-        micro_batches = islice(run.batches(0), run.arguments.training.gradient_accumulation_steps)
-        run.core.initialize_from_data(torch.cat([batch["pixel_values"] for batch in micro_batches]))
+def with_adversary(adversary: Adversary | None, output: Any, batch: dict[str, Tensor], step: int):
+    """(the model's loss with the adversary's term, that term for the log)"""
+    term = adversary.generator_term(output, batch, step) if adversary is not None else None
+    return (output.loss, {}) if term is None else (output.loss + term, {"adversarial_term": term})
 
 
 def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
@@ -158,7 +160,7 @@ def write_log(run: Run, progress: "Progress"):
         **({"epoch": round(run.step / run.steps_per_epoch, 4)} if run.steps_per_epoch else {}),
         **means,
     }
-    record |= {"learning_rate": run.learning_rate(run.step - 1), **run.schedules(run.step - 1)}
+    record |= {"learning_rate": run.learning_rate(run.step - 1), **run.task.schedules(run.step - 1)}
     if health is not None:
         record |= {
             "codes_used": health.used,
@@ -179,7 +181,7 @@ def write_log(run: Run, progress: "Progress"):
 
 def write_evaluation(run: Run, progress: "Progress"):
     """Figures of the held-out split, of the averaged weights where the run keeps them."""
-    figures = {f"eval_{name}": value for name, value in run.evaluate().items()}
+    figures = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
     run.evaluated = run.step
     run.log.append({"step": run.step, **figures})
     run.accelerator.log(
@@ -192,7 +194,7 @@ def write_evaluation(run: Run, progress: "Progress"):
 
 def write_picture(run: Run):
     if run.accelerator.trackers:
-        log_pictures(run.accelerator, "reconstructions", run.picture(), run.step)
+        log_pictures(run.accelerator, "reconstructions", picture_of_run(run), run.step)
 
 
 def save_checkpoint(run: Run) -> Path:
@@ -207,8 +209,9 @@ def save_checkpoint(run: Run) -> Path:
         "arguments": run.arguments.as_dict(),
     }
     averages = run.averages.state_dict() if run.averages is not None else None
-    stream = run.images.train.state_dict() if run.arguments.data.streaming else None
-    path = run.checkpoints.save(run.step, state, averages, stream)
+    stream = run.task.train_set.state_dict() if run.arguments.data.streaming else None
+    adversary = run.adversary.state_dict() if run.adversary is not None else None
+    path = run.checkpoints.save(run.step, state, averages, stream, adversary)
     run.after_checkpoint(path)
     return path
 
@@ -216,14 +219,16 @@ def save_checkpoint(run: Run) -> Path:
 def load_checkpoint(run: Run, path: Path):
     """Puts `run` where it stood when `path` was written."""
     state = run.checkpoints.state(path)
-    averages, stream = run.checkpoints.load(path)
+    averages, stream, adversary = run.checkpoints.load(path)
     if run.averages is not None:
         run.averages.load_state_dict(averages)
     run.window.load_state_dict(state["window"])
     run.log.keep(state["log_lines"])
     run.step, run.evaluated, run.seconds = state["step"], state["evaluated"], state["seconds"]
+    if run.adversary is not None:
+        run.adversary.load_state_dict(adversary)
     if stream is not None:
-        run.images.train.load_state_dict(stream)
+        run.task.train_set.load_state_dict(stream)
 
 
 def changed_knobs(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:

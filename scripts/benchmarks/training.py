@@ -23,8 +23,9 @@ import torch
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 from hf_autoencoders.training.arguments import parse_arguments
+from hf_autoencoders.training.assembly import build_run
+from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.engine import Run, train
-from hf_autoencoders.training.setup import build_run
 
 
 STEPS, ROUNDS, WARM_UP = 25, 10, 1
@@ -34,7 +35,7 @@ def bare_steps(run: Run, batches: list[torch.Tensor]):
     """The same training in plain PyTorch."""
     model, optimizer = run.core, run.optimizer.optimizer
     for pixels in batches:
-        loss = model(pixels, **run.schedules(run.step)).loss
+        loss = model(pixels, **run.task.schedules(run.step)).loss
         loss.backward()
         model.apply_state_updates()
         optimizer.step()
@@ -58,7 +59,8 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         folder = str(Path(place) / "run")
         flags = ["--output_dir", folder, "--max_train_steps", str(STEPS), "--logging_steps", str(STEPS)]
-        run = build_run(parse_arguments([*sys.argv[1:], *flags]))
+        arguments = parse_arguments([*sys.argv[1:], *flags])
+        run = build_run(arguments, AutoencoderTask(arguments))
         if run.arguments.training.gradient_accumulation_steps > 1 or run.accelerator.num_processes > 1:
             sys.exit("training.py: one process without accumulation; the bare step knows neither.")
         loop_steps(run)

@@ -1,0 +1,65 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What the three training commands share: build the run, train it, save it, publish it; and their exit codes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers.utils.logging import disable_progress_bar
+
+from ..hub.cards import RunError
+from ..hub.publish import PublishError
+from ..training.arguments import Arguments
+from ..training.assembly import build_run
+from ..training.engine import Run, train
+from ..training.launch import complain
+from ..training.logs import TrainingDiverged, on_screen
+from ..training.results import save_results
+from ..training.task import Task
+
+
+class Publisher:
+    """Carries out --push_to_hub; a command writes what is uploaded, and when. Called on every process."""
+
+    def __init__(self, arguments: Arguments):
+        self.arguments, self.hub = arguments, arguments.hub
+
+    def after_checkpoint(self, run: Run, checkpoint: Path) -> None:
+        """A new checkpoint is whole."""
+
+    def at_end(self, run: Run) -> None:
+        """Everything is saved."""
+
+
+def carry_out(
+    script: str,
+    parse: Callable[[], Arguments],
+    make_task: Callable[[Arguments], Task],
+    make_publisher: Callable[[Arguments], Publisher],
+) -> int:
+    """Exit codes: 0 trained, or stopped by a signal with a checkpoint; 1 the loss diverged; 2 a mistake in a knob."""
+    disable_progress_bar()  # of loading and saving, which take no time here
+    try:
+        arguments = parse()
+    except (ValueError, StrictDataclassError) as error:
+        return complain(script, error, everywhere=False)
+    try:
+        train_and_save(arguments, make_task(arguments), make_publisher(arguments))
+    except (ValueError, StrictDataclassError, RunError, PublishError) as error:
+        return complain(script, error)
+    except TrainingDiverged as error:
+        return complain(script, error, code=1, everywhere=False)
+    return 0
+
+
+def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> None:
+    run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
+    if train(run):
+        record = save_results(run)
+        if run.accelerator.is_main_process:
+            print(f"held out: {on_screen(record['metrics'])}")
+            print(f"trained {run.step} steps in {run.seconds:.0f} s")
+            print("\n".join(task.closing_lines(run, Path(arguments.run.output_dir))))
+        publisher.at_end(run)
+    run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
+    run.accelerator.end_training()

@@ -1,0 +1,92 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What a prior is trained on: an image model, the tokens of pictures, and sequences of them.
+
+image model + pictures -> tokens (in memory), or a data set of tokens
+tokens + classes -> sequences
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoImageProcessor, AutoModel
+
+from ..training.arguments import Arguments
+from ..training.data import ImageSplits, load_images
+from .sequences import ImageTokenSequencer
+from .token_datasets import TokenDataset, load_token_dataset, read_record
+from .token_encoding import encode_in_memory
+from .training import PictureArguments
+
+
+def load_image_model(name: str, revision: str = "main"):
+    """An image model in eval mode, and its image processor."""
+    try:
+        model = AutoModel.from_pretrained(name, revision=revision).eval().requires_grad_(False)
+        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+    except OSError as error:
+        raise ValueError(f"The image model {name} cannot be loaded: {error}") from error
+    return model, processor
+
+
+class Sequences(Dataset):
+    """What the loop takes of a set of tokens: batches {"input_ids", "labels"} (B, 1 + N) and {"index"} (B,)."""
+
+    def __init__(self, tokens: TokenDataset, sequencer: ImageTokenSequencer):
+        self.tokens, self.sequencer = tokens, sequencer
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing here changes with the epoch: classes are dropped by the model in training."""
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        batch = self.tokens.__getitems__(indices)
+        labels = batch.get("labels") if self.sequencer.num_classes else None
+        return {**self.sequencer(batch["image_tokens"], labels), "index": torch.as_tensor(indices)}
+
+
+@dataclass
+class TokenSplits:
+    """Tokens to train on and to evaluate on; `images`: the held-out pictures, where there are any, and the image
+    model's `figures` on them, once they are measured."""
+
+    name: str
+    train: TokenDataset
+    eval: TokenDataset
+    images: Any = None
+    figures: dict[str, float] | None = None
+
+
+def read_tokens(arguments: Arguments, image_model, processor, device: torch.device, say: Callable) -> TokenSplits:
+    """Encodes pictures, or reads tokens and makes sure that they are of this model."""
+    data, batch_size = arguments.data, arguments.training.eval_batch_size
+    if data.token_dataset is not None:
+        read = partial(load_token_dataset, data.token_dataset, expect=image_model)
+        train = read(split=data.train_split).first(data.max_train_samples)
+        held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
+        return TokenSplits(data.token_dataset, train, held_out)
+    images = read_pictures(arguments, processor)
+    image_model.to(device)
+    say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
+    train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
+    return TokenSplits(images.name, train, held_out, images.eval)
+
+
+def held_out_split(name: str) -> str:
+    """As of pictures: test, then validation."""
+    splits = read_record(name).get("splits", {})
+    return "validation" if "validation" in splits and "test" not in splits else "test"
+
+
+def read_pictures(arguments: Arguments, processor) -> ImageSplits:
+    """The pictures, at the size and scale that the image model's own processor gives them."""
+    data = arguments.data
+    knobs = {field.name: getattr(data, field.name) for field in dataclasses.fields(PictureArguments)}
+    return load_images(knobs.pop("dataset_name"), to_uint8=processor.to_uint8, seed=arguments.run.seed, **knobs)

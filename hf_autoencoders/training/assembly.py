@@ -1,0 +1,182 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""From knobs and a task to a run: folder, data, model, optimizer, checkpoint, in the order of their needs."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, set_seed
+from torch import Tensor, nn
+
+from .adversary import Adversary
+from .arguments import FIXED, Arguments, TrainingArguments
+from .batches import BatchPlan, training_batches
+from .checkpoints import Checkpoints
+from .ema import AveragedWeights
+from .engine import Run, changed_knobs, load_checkpoint
+from .folder import CHECKPOINTS, LOG, check_folder, claim_folder
+from .launch import describe_launch, set_threads, start_accelerator
+from .logs import MetricsLog, Window
+from .optimizers import build_optimizer
+from .schedules import Schedule
+from .task import Task
+
+
+SHARDS = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def build_run(
+    arguments: Arguments,
+    task: Task,
+    say: Callable[[str], None] = print,
+    after_checkpoint: Callable[[Run, Path], None] = lambda run, path: None,
+) -> Run:
+    """A run that is ready to train, resumed where that was asked for.
+
+    Args:
+        task: what is trained; nothing of it was read or built before.
+        say: prints a line; called on the main process only.
+        after_checkpoint: is called on every process with the run and the folder of each new checkpoint.
+
+    Raises:
+        ValueError: whatever in the knobs, the folder, the data or the checkpoint does not fit; nothing was lost.
+    """
+    folder = Path(arguments.run.output_dir or task.default_folder())
+    arguments.run.output_dir = str(folder)
+    accelerator = start_accelerator(arguments)
+    check_whole(accelerator, task)
+    say = say if accelerator.is_main_process else _silent
+    say(describe_launch(accelerator, set_threads(accelerator, arguments.run.num_threads)))
+    check_folder(accelerator, folder, arguments)
+    task.read(accelerator, say)
+    set_seed(arguments.run.seed)  # the same weights on every process
+    model = task.build(accelerator)
+    run = assemble(arguments, accelerator, task, model, task.build_adversary(model), folder)
+    run.after_checkpoint = partial(after_checkpoint, run)
+    say(task.describe(run))
+    set_seed(arguments.run.seed + accelerator.process_index)  # other noise on every process
+    resume(run, say)
+    claim_folder(accelerator, folder, arguments)
+    accelerator.init_trackers("logs", config=_flat(arguments.as_dict()), init_kwargs={"wandb": {"dir": str(folder)}})
+    return run
+
+
+def check_whole(accelerator: Accelerator, task: Task) -> None:
+    """Raises ValueError where a model that each process must hold whole would be sharded."""
+    if not task.shards and accelerator.distributed_type in SHARDS:
+        raise ValueError(
+            f"Each process must hold this model whole, and {accelerator.distributed_type.value} would shard it: use "
+            "DDP (scripts/accelerate_configs/multi_gpu.yaml)."
+        )
+
+
+def assemble(
+    arguments: Arguments,
+    accelerator: Accelerator,
+    task: Task,
+    model: nn.Module,
+    adversary: Adversary | None,
+    folder: Path,
+) -> Run:
+    """Prepares `model`, and puts everything that the loop needs together."""
+    training = arguments.training
+    steps_per_epoch, batches = plan_batches(arguments, accelerator, task)
+    total = training.max_train_steps or max(1, round(training.num_train_epochs * steps_per_epoch))
+    model, optimizer = accelerator.prepare(model, build_optimizer(accelerator, model, training))
+    if adversary is not None:
+        adversary.attach(accelerator)
+    return Run(
+        arguments=arguments,
+        accelerator=accelerator,
+        task=task,
+        model=model,
+        optimizer=optimizer,
+        adversary=adversary,
+        averages=AveragedWeights(model, training.ema_weights) if training.ema_weights is not None else None,
+        batches=lambda step: on_device(batches(step), accelerator.device),
+        learning_rate=learning_rate(training, total),
+        checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
+        log=MetricsLog(folder / LOG, accelerator.is_main_process),
+        window=Window(accelerator, task.codebook_size, training.gradient_accumulation_steps),
+        total_steps=total,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+Batches = Callable[[int], Iterator[dict[str, Tensor]]]
+
+
+def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> tuple[int | None, Batches]:
+    """(optimizer steps an epoch, or None of a stream; the micro-batches from an optimizer step on, without end)."""
+    training, workers = arguments.training, arguments.data.dataloader_num_workers
+    if not hasattr(task.train_set, "__len__"):
+        return None, partial(stream_batches, task, training.train_batch_size, workers)
+    plan = BatchPlan(
+        len(task.train_set), training.train_batch_size, training.gradient_accumulation_steps, accelerator.num_processes,
+        accelerator.process_index, arguments.run.seed,
+    )  # fmt: skip
+    pinned = accelerator.device.type == "cuda"
+    return plan.steps_per_epoch, lambda step: training_batches(
+        task.train_set, plan, step, workers, collate_fn=task.collate, pin_memory=pinned
+    )
+
+
+def stream_batches(task: Task, batch_size: int, workers: int, step: int) -> Iterator[dict[str, Tensor]]:
+    """Micro-batches of a stream, from where it stands (a checkpoint holds its position, which steps do not tell)."""
+    return iter(
+        torch.utils.data.DataLoader(
+            task.train_set,
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=task.collate,
+            generator=torch.Generator(),
+        )
+    )
+
+
+def learning_rate(training: TrainingArguments, total_steps: int) -> Schedule:
+    end = training.learning_rate if training.lr_scheduler == "constant" else training.lr_end
+    steps = training.lr_steps or total_steps
+    return Schedule(training.lr_scheduler, training.learning_rate, end, steps, warmup=training.lr_warmup_steps)
+
+
+def on_device(batches: Iterator[dict[str, Tensor]], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    for batch in batches:
+        yield {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def resume(run: Run, say: Callable[[str], None]) -> None:
+    """Continues from the checkpoint that was asked for."""
+    wanted = run.arguments.run.resume
+    if wanted is None:
+        return
+    path = run.checkpoints.find(wanted, say)
+    if path is None:
+        say(f"No checkpoint in {run.checkpoints.folder} yet: starting at step 0.")
+        run.log.keep(0)
+        return
+    changes = changed_knobs(run, path)
+    fixed = FIXED | set(run.task.fixed_knobs())
+    refused = sorted(name for name in changes if name in fixed)
+    if refused:
+        name = refused[0]
+        raise ValueError(
+            f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that goes on "
+            "keeps its model, seed and batches."
+        )
+    load_checkpoint(run, path)
+    for name, (before, now) in sorted(changes.items()):
+        say(f"  changed since the checkpoint: {name} {before!r} -> {now!r}")
+    say(f"Resumed {path} at step {run.step} of {run.total_steps}.")
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """What trackers take: numbers and text."""
+    return {name: value if isinstance(value, (int, float, str, bool)) else str(value) for name, value in values.items()}
+
+
+def _silent(text: str):
+    """Of the other processes only the main one speaks."""

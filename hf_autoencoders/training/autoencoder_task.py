@@ -1,0 +1,236 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The task of train.py: an autoencoder and the pictures that it learns to reconstruct."""
+
+from collections.abc import Callable, Collection
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..evaluation.metrics import count_codes, evaluate
+from .arguments import Arguments, build_config, config_fields
+from .batches import evaluation_batches
+from .data import ImageSplits, load_images
+from .fitted_processor import FittedProcessor
+from .folder import EXAMPLE, PICTURE, output_folder
+from .pictures import reconstruction_sheet
+from .schedules import Schedule, Schedules, schedule_names
+from .task import Task
+
+
+if TYPE_CHECKING:
+    from .engine import Run
+
+
+PICTURES = 24  # in the sheet of reconstructions
+STATISTICS_BATCHES = 20  # of the training split, to measure the latents' spread on
+
+
+class AutoencoderTask(Task):
+    """A model of the four types, built from its config, and the pictures of a data set.
+
+    Attributes:
+        images: training and held-out split. processor: the image processor that is saved with the model.
+    """
+
+    images: ImageSplits
+    processor: Any = None
+
+    def default_folder(self) -> Path:
+        return output_folder(self.arguments)
+
+    def fixed_knobs(self) -> Collection[str]:
+        return config_fields(self.arguments.model_type)
+
+    def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
+        self.fitted, self.images = read_images(accelerator, self.arguments)
+        self.train_set, self.collate = self.images.train, self.images.train.collate
+        say(describe_images(self.images))
+
+    def build(self, accelerator: Accelerator) -> PreTrainedModel:
+        model = build_model(self.arguments, self.images)
+        check_sharding(accelerator, model)
+        self.schedules = Schedules(self.arguments.scheduled(model.config, schedule_names(model)))
+        self.codebook_size = getattr(model, "codebook_size", None)
+        self.processor = self.fitted.for_saving(model.config.height, model.config.width)
+        return model
+
+    def describe(self, run: "Run") -> str:
+        return describe_model(run.core, self.schedules.schedules)
+
+    def begin(self, run: "Run") -> None:
+        """Before the first step of a new run the codebook sees the first global batch, as a whole."""
+        run.core.defer_state_updates(True)
+        if run.step == 0:
+            micro_batches = islice(run.batches(0), self.arguments.training.gradient_accumulation_steps)
+            run.core.initialize_from_data(torch.cat([batch["pixel_values"] for batch in micro_batches]))
+
+    def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
+        return model(**batch, **self.schedules(step))
+
+    def update_state(self, core: nn.Module) -> None:
+        core.apply_state_updates()  # codebook statistics of all micro-batches and processes
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, run: "Run", model: nn.Module) -> dict[str, float]:
+        """NMSE is relative to the training pixels; the relaxed ELBO is taken at the temperature that training is at."""
+        return evaluate(
+            model, self.held_out_batches(run.accelerator.process_index, run.accelerator.num_processes),
+            accelerator=run.accelerator, seed=self.arguments.run.seed, data_variance=self.images.train.data_variance,
+            temperature=self.schedules(run.step).get("temperature"),
+        )  # fmt: skip
+
+    def held_out_batches(self, rank: int, processes: int) -> DataLoader:
+        images, size = self.images.eval, self.arguments.training.eval_batch_size
+        return evaluation_batches(images, size, rank, processes, collate_fn=images.collate)
+
+    def picture(self, run: "Run", model: nn.Module) -> Image.Image:
+        """Held-out images above their reconstructions."""
+        images = self.images.eval
+        pixels = images.batch(range(min(PICTURES, len(images))))["pixel_values"].to(run.accelerator.device)
+        return reconstruction_sheet(pixels, model.reconstruct(pixels))
+
+    def record(self, run: "Run") -> dict[str, Any]:
+        images, knobs = self.images, self.arguments.as_dict()
+        dataset = {
+            "name": images.name,
+            "train_split": images.train_split,
+            "eval_split": images.eval_split,
+            "train_images": len(images.train) if hasattr(images.train, "__len__") else None,
+            "eval_images": len(images.eval),
+            "image_shape": list(images.train.image_shape),
+            **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop")},
+        }
+        return {"model_type": run.core.config.model_type, "dataset": dataset}
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def save_model(self, run: "Run", model: nn.Module, folder: Path) -> None:
+        state = run.accelerator.get_state_dict(run.model)  # whole, where processes hold shards
+        if run.accelerator.is_main_process:
+            model.save_pretrained(folder, state_dict=state)
+            self.processor.save_pretrained(folder)
+
+    def save_rest(self, run: "Run", model: nn.Module, folder: Path, record: dict[str, Any]) -> None:
+        self.measure_latents(run, model)
+        picture, example = self.picture(run, model), self.example(run, model)
+        record |= self.codes_of_example(run, model, example)
+        if run.accelerator.is_main_process:
+            model.config.save_pretrained(folder)
+            picture.save(folder / PICTURE)
+            example.save(folder / EXAMPLE)
+
+    def measure_latents(self, run: "Run", model: nn.Module) -> None:
+        """Mean and spread of the training latents, for the config: latent diffusion and sampling read them.
+
+        On the same images on every process, so that all agree. What the user gave stays.
+        """
+        images, size = self.images.train, self.arguments.training.eval_batch_size
+        if not hasattr(images, "batch"):  # a stream: the held-out images stand in for it
+            images = self.images.eval
+        step = max(1, len(images) // (size * STATISTICS_BATCHES))
+        chosen = range(0, len(images), step)
+        batches = (
+            chosen[start : start + size] for start in range(0, min(len(chosen), size * STATISTICS_BATCHES), size)
+        )
+        generator = torch.Generator().manual_seed(self.arguments.run.seed)
+        device = run.accelerator.device
+        model.measure_latents((images.batch(rows)["pixel_values"].to(device) for rows in batches), generator)
+        for name, value in self.arguments.model.items():
+            setattr(model.config, name, value)
+
+    def example(self, run: "Run", model: nn.Module) -> Image.Image:
+        """The first held-out image."""
+        return self.processor.postprocess(self.images.eval.batch([0])["pixel_values"])[0]
+
+    def codes_of_example(self, run: "Run", model: nn.Module, example: Image.Image) -> dict[str, Any]:
+        """The tokens of `example`, and how often each code stands for a held-out image."""
+        if self.codebook_size is None:
+            return {}
+        device = run.accelerator.device
+        pixels = self.processor(example, return_tensors="pt")["pixel_values"].to(device)
+        tokens = model.get_image_tokens(pixels)[0].tolist()
+        counts = sum(
+            count_codes(model.get_image_tokens(batch["pixel_values"].to(device)), self.codebook_size)
+            for batch in self.held_out_batches(rank=0, processes=1)
+        )
+        histogram = counts.tolist()
+        return {"code_histogram": histogram[0] if len(histogram) == 1 else histogram, "example_image_tokens": tokens}
+
+    def closing_lines(self, run: "Run", folder: Path) -> list[str]:
+        return [f"model, metrics.json, {PICTURE}: {folder}"]
+
+
+def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedProcessor, ImageSplits]:
+    """The main process reads first, so that the others find what it downloaded."""
+    data, model = arguments.data, arguments.model
+    if data.image_fit is not None and "image_size" not in model:
+        raise ValueError("--image_fit says how pictures reach --image_size: give both.")
+    if data.streaming and arguments.training.max_train_steps is None:
+        raise ValueError("--streaming has no epochs to count: give --max_train_steps.")
+    processor = FittedProcessor(model.get("image_size"), model.get("num_channels"), data.image_fit or "crop")
+    names = (
+        "dataset_config", "image_column", "label_column", "train_split", "eval_split", "max_train_samples",
+        "max_eval_samples", "random_flip", "random_crop", "binarize", "streaming", "cache_limit_gib",
+    )  # fmt: skip
+    knobs = {name: getattr(data, name) for name in names}
+    with accelerator.main_process_first():
+        images = load_images(data.dataset_name, to_uint8=processor, seed=arguments.run.seed, **knobs)
+    return processor, images
+
+
+def describe_images(images: ImageSplits) -> str:
+    channels, height, width = images.train.image_shape
+    count = f"{len(images.train):,}" if hasattr(images.train, "__len__") else "a stream of"
+    return (
+        f"data {images.name}: {count} images of {channels}x{height}x{width} in {images.train_split!r}, "
+        f"{len(images.eval):,} held out in {images.eval_split!r}"
+    )
+
+
+def build_model(arguments: Arguments, images: ImageSplits) -> PreTrainedModel:
+    """The model by its type, through the Auto classes; sizes and variance come from the data unless they were given."""
+    channels, height, width = images.train.image_shape
+    measured = {"num_channels": channels, "image_size": height if height == width else [height, width]}
+    config = build_config(arguments, measured)
+    if hasattr(config, "data_variance") and not {"data_variance"} & (set(arguments.model) | config.ignored_fields):
+        config.data_variance = images.train.data_variance
+    model = AutoModel.from_config(config)
+    if arguments.training.init_output_bias:
+        model.initialize_output_bias(images.train.mean_image)
+    if arguments.training.gradient_checkpointing:
+        # transformers 5.23 renamed it; older ones know the second name only.
+        (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
+    return model
+
+
+def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
+    """Raises ValueError where FSDP would lose what is written into a sharded parameter outside the optimizer."""
+    writes = getattr(model.config, "sets_parameters_from_data", False)
+    if writes and accelerator.distributed_type is DistributedType.FSDP:
+        raise ValueError(
+            f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a "
+            "revival would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
+        )
+
+
+def describe_model(model: PreTrainedModel, schedules: dict[str, Schedule]) -> str:
+    """Type, size, and the effective weight of every term of the loss."""
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    terms = " + ".join(f"{weight:.6g} x {name}" for name, weight in model.loss_terms().items())
+    lines = [
+        f"model {model.config.model_type}: {millions:.2f} M parameters, grid {tuple(model.grid_size)}",
+        f"loss = {terms}",
+    ]
+    for name, schedule in schedules.items():
+        lines.append(f"  {name}: {schedule.start:g} -> {schedule.end:g} in {schedule.over} steps ({schedule.shape})")
+    return "\n".join(lines)
