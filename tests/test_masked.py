@@ -10,10 +10,12 @@ import torch
 from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens, load_prior, sequencer_of
 from hf_autoencoders.priors.likelihood import code_nats, sequence_nats
 from hf_autoencoders.priors.masked import bound_counts, hide, scores_of, training_counts
+from hf_autoencoders.priors.prior_data import Sequences
+from hf_autoencoders.priors.prior_task import PriorInTraining
 from hf_autoencoders.priors.sequences import IGNORED, ImageTokenSequencer
 from hf_autoencoders.priors.token_datasets import TokenDataset
-from hf_autoencoders.priors.training import PriorInTraining, Sequences, as_it_is
 from hf_autoencoders.training.batches import evaluation_batches
+from hf_autoencoders.training.task import as_it_is
 
 
 def generator(seed=0):
