@@ -151,8 +151,8 @@ def test_errors_around_the_quantizer_agree_with_decoding_by_hand():
     quantized, unquantized = errors_around_quantizer(model, pixels.split(4))
     encoded = model.encode(pixels)
     torch.testing.assert_close(quantized, squared_error(model.reconstruct(pixels), pixels))
-    raw = model.decode_latents(encoded.latents).clamp(-1, 1)
-    torch.testing.assert_close(unquantized, ((raw - pixels) / 2).square().sum((1, 2, 3)))
+    logits = model.decode_latents(encoded.latents).clamp(-1, 1)
+    torch.testing.assert_close(unquantized, ((logits - pixels) / 2).square().sum((1, 2, 3)))
 
 
 def test_the_relaxation_gap_is_that_of_the_whole_set():

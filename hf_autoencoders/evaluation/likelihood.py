@@ -84,8 +84,8 @@ def elbo(model: nn.Module, pixel_values: Tensor, generator: Generators = None) -
         generator: one for all draws, or a list with one for each picture.
     """
     posterior = model.encode(pixel_values, return_dict=True).latent_dist
-    raw = model.decode_latents(posterior.sample(generator))
-    return -(model.negative_log_likelihood(raw, pixel_values).double() + posterior.kl().double())
+    logits = model.decode_latents(posterior.sample(generator))
+    return -(model.negative_log_likelihood(logits, pixel_values).double() + posterior.kl().double())
 
 
 class LogMeanExp:

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Every likelihood and every KL of the package, once: equation, reduction, unit.
 
-`x` are pixels in [0, 1], (B, C, H, W); `raw` is what the decoder gives. Every likelihood and KL is in nats per image,
+`x` are pixels in [0, 1], (B, C, H, W); `logits` the decoder's output. Every likelihood and KL is in nats per image,
 shape (B,): summed over all its elements, to be averaged over the batch. All sums run in float32 (float64 stays).
 """
 
@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .precision import at_least_float32
+
 
 LOGIT_LAPLACE_EPS = 0.1  # DALL-E appendix A.3: pixels are squeezed into [eps, 1 - eps]
 # Below this log-scale a density is narrower than a hundredth of a grey level: it would measure the 8-bit grid and run
 # to minus infinity on constant pixels (MNIST's background), not model pictures.
 MIN_LOG_SCALE = -7.0
-
-
-def full_precision(tensor: Tensor) -> Tensor:
-    """float32, or float64 where it is that already."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def sum_per_image(values: Tensor) -> Tensor:
@@ -31,18 +28,18 @@ def sum_per_image(values: Tensor) -> Tensor:
 
 def kl_to_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(q(z|x) || N(0, I)) in nats per image, shape (B,). Kingma & Welling 2014, appendix B."""
-    mean, logvar = full_precision(mean), full_precision(logvar)
+    mean, logvar = at_least_float32(mean), at_least_float32(logvar)
     return 0.5 * sum_per_image(mean.square() + logvar.exp() - 1 - logvar)
 
 
-def kl_to_uniform(logits: Tensor) -> Tensor:
-    """KL(q || U(K)) of the categoricals `logits` (B, K, h, w), in nats per image, summed over the grid, shape (B,).
+def kl_to_uniform(code_logits: Tensor) -> Tensor:
+    """KL(q || U(K)) of the categoricals `code_logits` (B, K, h, w), in nats per image, shape (B,).
 
-    sum_k q_k ln q_k + ln K. Ramesh et al. 2021, section 2.1.
+    sum_k q_k ln q_k + ln K, summed over the grid. Ramesh et al. 2021, section 2.1.
     """
-    log_q = full_precision(logits).log_softmax(1)
+    log_q = at_least_float32(code_logits).log_softmax(1)
     negative_entropy = (log_q.exp() * log_q).sum(1)  # (B, h, w)
-    return sum_per_image(negative_entropy + math.log(logits.shape[1]))
+    return sum_per_image(negative_entropy + math.log(code_logits.shape[1]))
 
 
 def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -51,74 +48,74 @@ def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 class Likelihood(nn.Module):
-    """What the decoder's output says of a picture. A subclass gives `mean`, `elementwise` and `raw_from_mean`."""
+    """What the decoder's output says of a picture. A subclass gives `mean`, `elementwise` and `logits_from_mean`."""
 
     def __init__(self, config):
         super().__init__()
 
-    def negative_log_likelihood(self, raw: Tensor, x: Tensor) -> Tensor:
+    def negative_log_likelihood(self, logits: Tensor, x: Tensor) -> Tensor:
         """-ln p(x|z) in nats per image, shape (B,)."""
-        return sum_per_image(self.elementwise(full_precision(raw), full_precision(x)))
+        return sum_per_image(self.elementwise(at_least_float32(logits), at_least_float32(x)))
 
-    def training_error(self, raw: Tensor, x: Tensor) -> Tensor:
+    def training_error(self, logits: Tensor, x: Tensor) -> Tensor:
         """A mean over all elements, the scale of the VQ-VAE's loss. A scalar."""
-        return self.elementwise(full_precision(raw), full_precision(x)).mean()
+        return self.elementwise(at_least_float32(logits), at_least_float32(x)).mean()
 
 
 class Bernoulli(Likelihood):
-    """`bce`: -[x ln p + (1 - x) ln(1 - p)], p = sigmoid(raw). For grey x a cross-entropy, not a likelihood."""
+    """`bce`: -[x ln p + (1 - x) ln(1 - p)], p = sigmoid(logits). For grey x a cross-entropy, not a likelihood."""
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def mean(self, logits: Tensor) -> Tensor:
         """The mean picture in [-1, 1]."""
-        return 2 * raw.sigmoid() - 1
+        return 2 * logits.sigmoid() - 1
 
-    def elementwise(self, raw: Tensor, x: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(raw, x, reduction="none")
+    def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
 
-    def raw_from_mean(self, x: Tensor) -> Tensor:
+    def logits_from_mean(self, x: Tensor) -> Tensor:
         """The decoder output (C, ...) whose mean is `x` in [0, 1]; for the output bias."""
         return x.clamp(1e-3, 1 - 1e-3).logit()
 
 
 class Gaussian(Likelihood):
-    """`mse`: (x - m)^2 / (2 s^2) + ln(2 pi s^2) / 2 with m = (raw + 1) / 2, and s = 1 or one learned number."""
+    """`mse`: (x - m)^2 / (2 s^2) + ln(2 pi s^2) / 2 with m = (logits + 1) / 2, and s = 1 or one learned number."""
 
     def __init__(self, config):
         super().__init__(config)
         self.log_variance = nn.Parameter(torch.zeros(())) if config.learned_variance else None
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return raw
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits
 
-    def elementwise(self, raw: Tensor, x: Tensor) -> Tensor:
-        squared_error = (x - (raw + 1) / 2).square()
+    def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
+        squared_error = (x - (logits + 1) / 2).square()
         if self.log_variance is None:
             return 0.5 * (squared_error + math.log(2 * math.pi))
-        log_variance = full_precision(self.log_variance)
+        log_variance = at_least_float32(self.log_variance)
         return 0.5 * (squared_error * (-log_variance).exp() + log_variance + math.log(2 * math.pi))
 
-    def training_error(self, raw: Tensor, x: Tensor) -> Tensor:
+    def training_error(self, logits: Tensor, x: Tensor) -> Tensor:
         """The bare mean squared error on [0, 1] pixels."""
-        return F.mse_loss((full_precision(raw) + 1) / 2, full_precision(x))
+        return F.mse_loss((at_least_float32(logits) + 1) / 2, at_least_float32(x))
 
-    def raw_from_mean(self, x: Tensor) -> Tensor:
+    def logits_from_mean(self, x: Tensor) -> Tensor:
         return 2 * x - 1
 
 
 class Laplace(Likelihood):
-    """`l1`: |x - m| + ln 2 with m = (raw + 1) / 2, scale 1."""
+    """`l1`: |x - m| + ln 2 with m = (logits + 1) / 2, scale 1."""
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return raw
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits
 
-    def elementwise(self, raw: Tensor, x: Tensor) -> Tensor:
-        return (x - (raw + 1) / 2).abs() + math.log(2)
+    def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
+        return (x - (logits + 1) / 2).abs() + math.log(2)
 
-    def training_error(self, raw: Tensor, x: Tensor) -> Tensor:
+    def training_error(self, logits: Tensor, x: Tensor) -> Tensor:
         """The bare mean absolute error on [0, 1] pixels."""
-        return F.l1_loss((full_precision(raw) + 1) / 2, full_precision(x))
+        return F.l1_loss((at_least_float32(logits) + 1) / 2, at_least_float32(x))
 
-    def raw_from_mean(self, x: Tensor) -> Tensor:
+    def logits_from_mean(self, x: Tensor) -> Tensor:
         return 2 * x - 1
 
 
@@ -126,22 +123,22 @@ class LogitLaplace(Likelihood):
     """`logit_laplace`: a Laplace density of logit(y), y = (1 - 2 eps) x + eps. DALL-E, appendix A.3, equation 2.
 
     f(y) = exp(-|logit(y) - mu| / b) / (2 b y (1 - y)); the density of x is f(y) (1 - 2 eps), so that bits per dimension
-    compare with other continuous likelihoods. `raw` holds mu in its first C channels and ln b in the other C.
+    compare with other continuous likelihoods. `logits` holds mu in its first C channels and ln b in the other C.
     """
 
-    def mean(self, raw: Tensor) -> Tensor:
-        mu = raw.chunk(2, dim=1)[0]
+    def mean(self, logits: Tensor) -> Tensor:
+        mu = logits.chunk(2, dim=1)[0]
         x = (mu.sigmoid() - LOGIT_LAPLACE_EPS) / (1 - 2 * LOGIT_LAPLACE_EPS)
         return 2 * x.clamp(0, 1) - 1
 
-    def elementwise(self, raw: Tensor, x: Tensor) -> Tensor:
-        mu, log_b = raw.chunk(2, dim=1)
+    def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
+        mu, log_b = logits.chunk(2, dim=1)
         log_b = log_b.clamp(min=MIN_LOG_SCALE)
         y = (1 - 2 * LOGIT_LAPLACE_EPS) * x + LOGIT_LAPLACE_EPS
         change_of_variables = (y * (1 - y)).log() - math.log(1 - 2 * LOGIT_LAPLACE_EPS)
         return (y.logit() - mu).abs() * (-log_b).exp() + log_b + math.log(2) + change_of_variables
 
-    def raw_from_mean(self, x: Tensor) -> Tensor:
+    def logits_from_mean(self, x: Tensor) -> Tensor:
         mu = ((1 - 2 * LOGIT_LAPLACE_EPS) * x + LOGIT_LAPLACE_EPS).logit()
         return torch.cat([mu, torch.zeros_like(mu)])
 

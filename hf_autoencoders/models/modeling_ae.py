@@ -68,10 +68,10 @@ class AEModel(AutoencoderPreTrainedModel):
     ) -> AEOutput | tuple:
         """Reconstructs `pixel_values` (B, C, H, W) in [-1, 1]. `generator` is not used: nothing is drawn."""
         latents = self.encode_pixels(pixel_values)  # (B, D, h, w)
-        raw = self.decode_latents(latents)  # (B, decoder_out_channels, H, W)
-        loss = self.negative_log_likelihood(raw, pixel_values).mean() if return_loss else None
+        logits = self.decode_latents(latents)  # (B, decoder_out_channels, H, W)
+        loss = self.negative_log_likelihood(logits, pixel_values).mean() if return_loss else None
         return AEOutput(
-            loss=loss, reconstruction=self.likelihood.mean(raw), negative_log_likelihood=loss, latents=latents
+            loss=loss, reconstruction=self.likelihood.mean(logits), negative_log_likelihood=loss, latents=latents
         )
 
     def draw_latents(self, num_images: int, generator: torch.Generator | None) -> Tensor:

@@ -17,10 +17,11 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .blocks import BACKBONES
 from .blocks import initialize as initialize_block
-from .losses import LIKELIHOODS, full_precision
+from .codebook_tensors import initialize as initialize_codebook
+from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
 from .noise import draw_noise
-from .quantizers import initialize as initialize_quantizer
+from .precision import at_least_float32
 
 
 RANGE_TOLERANCE = 1e-3  # resampling and bfloat16 overshoot [-1, 1] by less
@@ -144,7 +145,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        if not (initialize_block(module) or initialize_quantizer(module) or initialize_likelihood(module)):
+        if not (initialize_block(module) or initialize_codebook(module) or initialize_likelihood(module)):
             super()._init_weights(module)
 
     @property
@@ -205,8 +206,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: tokens outside the codebook, or a shape that is no grid.
         """
-        raw = self.decode_latents(self.latents_to_decode(latents, force_not_quantize, shape))
-        return self.as_return_type(DecoderOutput(sample=self.likelihood.mean(raw), logits=raw), return_dict)
+        logits = self.decode_latents(self.latents_to_decode(latents, force_not_quantize, shape))
+        return self.as_return_type(DecoderOutput(sample=self.likelihood.mean(logits), logits=logits), return_dict)
 
     def latents_to_decode(self, latents: Tensor, force_not_quantize: bool, shape: tuple[int, ...] | None) -> Tensor:
         """What the decoder takes, (B, D, h, w), from what a caller gave to `decode`."""
@@ -255,10 +256,10 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     # -- training ------------------------------------------------------------------------------------------------------
 
     @force_accelerate_hooks("likelihood")  # its variance may be offloaded, and the module itself is not called
-    def negative_log_likelihood(self, raw: Tensor, pixel_values: Tensor) -> Tensor:
+    def negative_log_likelihood(self, logits: Tensor, pixel_values: Tensor) -> Tensor:
         """-ln p(x|z) in nats per image, (B,), in at least float32, of pixels x = (pixel_values + 1) / 2."""
-        with torch.autocast(raw.device.type, enabled=False):
-            return self.likelihood.negative_log_likelihood(raw, (pixel_values + 1) / 2)
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.likelihood.negative_log_likelihood(logits, (pixel_values + 1) / 2)
 
     def loss_terms(self) -> dict[str, float]:
         """Weight of each term of the loss, by name; printed when training starts."""
@@ -280,11 +281,11 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         Convolutional decoders have one number a channel, so they paint its mean. It saves the first epochs (van den
         Oord's and Burda's code do it, too).
         """
-        raw = self.likelihood.raw_from_mean(mean_image)  # (decoder_out_channels, H, W)
+        logits = self.likelihood.logits_from_mean(mean_image)  # (decoder_out_channels, H, W)
         bias = self.decoder.output_layer.bias
-        if bias.numel() != raw.numel():
-            raw = self.likelihood.raw_from_mean(mean_image.mean((1, 2), keepdim=True))
-        init.copy_(bias, raw.reshape(bias.shape).to(bias))
+        if bias.numel() != logits.numel():
+            logits = self.likelihood.logits_from_mean(mean_image.mean((1, 2), keepdim=True))
+        init.copy_(bias, logits.reshape(bias.shape).to(bias))
 
     @torch.no_grad()
     def measure_latents(self, batches: Iterable[Tensor], generator: torch.Generator | None = None) -> None:
@@ -295,7 +296,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         """
         total = square = count = 0
         for pixel_values in batches:
-            latents = full_precision(self.latents_for_statistics(pixel_values, generator)).double()
+            latents = at_least_float32(self.latents_for_statistics(pixel_values, generator)).double()
             total += latents.sum((0, 2, 3))
             square += latents.square().sum((0, 2, 3))
             count += latents.numel() // latents.shape[1]

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from .modeling_base import AutoencoderPreTrainedModel, device_of
-from .quantizers import QUANTIZERS, check_codes
+from .quantizer_base import check_codes
+from .quantizers import QUANTIZERS
 
 
 class WithImageTokens:

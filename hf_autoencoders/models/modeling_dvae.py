@@ -8,9 +8,10 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_dvae import DVAEConfig
-from .losses import full_precision, kl_to_uniform
+from .losses import kl_to_uniform
 from .modeling_base import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
+from .precision import at_least_float32
 from .quantizers import QUANTIZERS
 
 
@@ -40,7 +41,7 @@ class DVAEOutput(WithImageTokens, ModelOutput):
         kl: KL(q(codes|x) || uniform), summed over the grid, in nats per image.
         perplexity: exp of the entropy of the likeliest codes in this batch, 1..K.
         codebook_usage: share of the K codes that are the likeliest somewhere in this batch, 0..1.
-        latents: logits (B, K, h, w).
+        latents: logits of the codes (B, K, h, w).
         image_tokens: the likeliest codes (B, h, w).
         hidden_states: what enters the encoder's first block and what each block gives, if `output_hidden_states`.
     """
@@ -75,10 +76,11 @@ class DVAEModel(DiscreteAutoencoder):
         self.post_init()
 
     def encode(self, pixel_values: Tensor, return_dict: bool | None = None) -> DVAEEncoderOutput | tuple:
-        """(B, C, H, W) in [-1, 1] -> `latents` (logits), `quantized` (mean code vector) and `image_tokens`."""
-        logits = self.encode_pixels(pixel_values)  # (B, K, h, w)
-        quantized = self.quantize.mix(full_precision(logits).softmax(1))  # (B, D, h, w)
-        output = DVAEEncoderOutput(latents=logits, quantized=quantized.to(logits.dtype), image_tokens=logits.argmax(1))
+        """(B, C, H, W) in [-1, 1] -> `latents` (logits of codes), `quantized` (mean code vector), `image_tokens`."""
+        code_logits = self.encode_pixels(pixel_values)  # (B, K, h, w)
+        quantized = self.quantize.mix(at_least_float32(code_logits).softmax(1))  # (B, D, h, w)
+        image_tokens = code_logits.argmax(1)  # (B, h, w)
+        output = DVAEEncoderOutput(code_logits, quantized.to(code_logits.dtype), image_tokens)
         return self.as_return_type(output, return_dict)
 
     @returns_what_is_asked
@@ -106,23 +108,23 @@ class DVAEModel(DiscreteAutoencoder):
         config = self.config
         if hard is None and self.training:
             hard = config.hard
-        logits = self.encode_pixels(pixel_values)  # (B, K, h, w)
+        code_logits = self.encode_pixels(pixel_values)  # (B, K, h, w)
         temperature = config.gumbel_temperature if temperature is None else temperature
-        quantized = self.quantize(logits, temperature, hard, generator)  # .latents (B, D, h, w)   .codes (B, h, w)
-        raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
+        quantized = self.quantize(code_logits, temperature, hard, generator)  # .latents (B, D, h, w)   .codes (B, h, w)
+        logits = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
         return DVAEOutput(
-            **(self.losses(logits, raw, pixel_values, kl_weight) if return_loss else {}),
-            reconstruction=self.likelihood.mean(raw),
+            **(self.losses(code_logits, logits, pixel_values, kl_weight) if return_loss else {}),
+            reconstruction=self.likelihood.mean(logits),
             perplexity=quantized.perplexity,
             codebook_usage=quantized.codebook_usage,
-            latents=logits,
+            latents=code_logits,
             image_tokens=quantized.codes,
         )
 
-    def losses(self, logits, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
+    def losses(self, code_logits, logits, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
         """The negative ELBO with beta on the KL to uniform codes, and its terms, in nats per image."""
         kl_weight = self.config.kl_weight if kl_weight is None else kl_weight
-        nll, kl = self.negative_log_likelihood(raw, pixel_values).mean(), kl_to_uniform(logits).mean()
+        nll, kl = self.negative_log_likelihood(logits, pixel_values).mean(), kl_to_uniform(code_logits).mean()
         return {"loss": nll + kl_weight * kl, "negative_log_likelihood": nll, "kl": kl}
 
     def loss_terms(self) -> dict[str, float]:
@@ -144,13 +146,13 @@ class DVAEModel(DiscreteAutoencoder):
 
     def latents_to_interpolate(self, pixel_values: Tensor) -> Tensor:
         """Probabilities of the codes (B, K, h, w)."""
-        return full_precision(self.encode_pixels(pixel_values)).softmax(1)
+        return at_least_float32(self.encode_pixels(pixel_values)).softmax(1)
 
     @torch.no_grad()
     def get_codebook_probs(self, pixel_values: Tensor, temperature: float = 1.0) -> Tensor:
         """q(code|x) of each position at a temperature: (B, h*w, K), float32."""
-        logits = full_precision(self.encode_pixels(pixel_values))
-        return (logits / temperature).softmax(1).flatten(2).transpose(1, 2)
+        code_logits = at_least_float32(self.encode_pixels(pixel_values))
+        return (code_logits / temperature).softmax(1).flatten(2).transpose(1, 2)
 
     def store_latent_statistics(self, mean: Tensor, variance: Tensor) -> None:
         """Logits are no space for a diffusion model; `scaling_factor` stays 1."""

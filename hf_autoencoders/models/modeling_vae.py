@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_vae import VAEConfig
-from .losses import full_precision, gaussian_log_density, kl_to_standard_normal
+from .losses import gaussian_log_density, kl_to_standard_normal
 from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
+from .precision import at_least_float32
 
 
 MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0  # exp stays finite in float16's range of gradients; diffusers' bounds
@@ -86,7 +87,7 @@ class VAEOutput(ModelOutput):
 
 def log_importance_weights(posterior: DiagonalGaussian, z: Tensor, nll: Tensor) -> Tensor:
     """ln p(x|z) + ln p(z) - ln q(z|x) in nats per image, (B,), from z (B, ...) and nll = -ln p(x|z), (B,)."""
-    z = full_precision(z)
+    z = at_least_float32(z)
     log_prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
     return log_prior - nll - posterior.log_prob(z)
 
@@ -140,10 +141,10 @@ class VAEModel(AutoencoderPreTrainedModel):
         k = self.samples_per_image
         repeated = posterior.repeat(k) if k > 1 else posterior
         latents = repeated.sample(generator) if draws else repeated.mode()  # (B * k, z, h, w)
-        raw = self.decode_latents(latents)  # (B * k, decoder_out_channels, H, W)
+        logits = self.decode_latents(latents)  # (B * k, decoder_out_channels, H, W)
         return VAEOutput(
-            **(self.losses(repeated, latents, raw, pixel_values, kl_weight) if return_loss else {}),
-            reconstruction=self.likelihood.mean(raw[::k]),  # the first of an image's k samples
+            **(self.losses(repeated, latents, logits, pixel_values, kl_weight) if return_loss else {}),
+            reconstruction=self.likelihood.mean(logits[::k]),  # the first of an image's k samples
             latents=latents[::k],
             mean=posterior.mean,
             logvar=posterior.logvar,
@@ -154,11 +155,11 @@ class VAEModel(AutoencoderPreTrainedModel):
         """k of the importance weighted bound, which is for training; 1 in eval."""
         return self.config.num_importance_samples if self.training else 1
 
-    def losses(self, posterior, latents, raw, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
+    def losses(self, posterior, latents, logits, pixel_values, kl_weight: float | None) -> dict[str, Tensor]:
         """The negative ELBO and its terms; of k > 1 samples an image (k rows each of the first three), their bound."""
         k = self.samples_per_image
         pixel_values = pixel_values.repeat_interleave(k, 0) if k > 1 else pixel_values
-        nll, kl = self.negative_log_likelihood(raw, pixel_values), posterior.kl().mean()
+        nll, kl = self.negative_log_likelihood(logits, pixel_values), posterior.kl().mean()
         if k > 1:
             loss = -importance_bound(log_importance_weights(posterior, latents, nll), k).mean()
         else:

@@ -108,10 +108,10 @@ class VQVAEModel(DiscreteAutoencoder):
         """
         z_e = self.encode_pixels(pixel_values)  # (B, D, h, w)
         quantized = self.quantize(z_e)  # .latents (B, D, h, w)   .codes (B, h, w)
-        raw = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
+        logits = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
         return VQVAEOutput(
-            **(self.losses(quantized, raw, pixel_values, commitment_cost) if return_loss else {}),
-            reconstruction=self.likelihood.mean(raw),
+            **(self.losses(quantized, logits, pixel_values, commitment_cost) if return_loss else {}),
+            reconstruction=self.likelihood.mean(logits),
             perplexity=quantized.perplexity,
             codebook_usage=quantized.codebook_usage,
             norm_ratio=quantized.norm_ratio,
@@ -119,25 +119,25 @@ class VQVAEModel(DiscreteAutoencoder):
             image_tokens=quantized.codes,
         )
 
-    def losses(self, quantized, raw, pixel_values, commitment_cost: float | None) -> dict[str, Tensor]:
+    def losses(self, quantized, logits, pixel_values, commitment_cost: float | None) -> dict[str, Tensor]:
         """reconstruction + codebook + beta * commitment (equation 3), and the likelihood in nats beside it."""
         beta = self.config.commitment_cost if commitment_cost is None else commitment_cost
         codebook_weight, commitment_weight = (beta, 1.0) if self.config.legacy_commitment else (1.0, beta)
-        reconstruction_loss = self.training_error(raw, pixel_values)
+        reconstruction_loss = self.training_error(logits, pixel_values)
         codebook_loss, commitment_loss = quantized.codebook_loss, quantized.commitment_loss
         return {
             "loss": reconstruction_loss + codebook_weight * codebook_loss + commitment_weight * commitment_loss,
-            "negative_log_likelihood": self.negative_log_likelihood(raw, pixel_values).mean(),
+            "negative_log_likelihood": self.negative_log_likelihood(logits, pixel_values).mean(),
             "kl": self.kl_to_uniform_prior(quantized.codes),
             "reconstruction_loss": reconstruction_loss,
             "codebook_loss": codebook_loss,
             "commitment_loss": commitment_loss,
         }
 
-    def training_error(self, raw: Tensor, pixel_values: Tensor) -> Tensor:
+    def training_error(self, logits: Tensor, pixel_values: Tensor) -> Tensor:
         """The reconstruction term on its published scale, a scalar: per element, `mse` over the data's variance."""
-        with torch.autocast(raw.device.type, enabled=False):
-            error = self.likelihood.training_error(raw, (pixel_values + 1) / 2)
+        with torch.autocast(logits.device.type, enabled=False):
+            error = self.likelihood.training_error(logits, (pixel_values + 1) / 2)
         return error / self.config.data_variance if self.config.reconstruction_loss == "mse" else error
 
     def kl_to_uniform_prior(self, codes: Tensor) -> Tensor:

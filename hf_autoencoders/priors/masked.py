@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import BertConfig, PreTrainedModel
 
 from ..models.image_token_ids import ImageTokenIds, check_sampling, is_finite
-from ..models.noise import draw_noise
+from ..models.noise import draw_noise, gumbel_noise
 from .drawing import draw_codes, guided
 from .sequences import IGNORED, ImageTokenSequencer
 
@@ -126,7 +126,7 @@ def draw_masked_ids(
         logits = scores_of(prior, ids, prompt, codes, guidance_scale)  # (B, N, K)
         drawn = draw_codes(logits, generator, **options)  # (B, N)
         sureness = logits.log_softmax(-1).gather(-1, drawn[..., None])[..., 0]
-        sureness = sureness + choice_temperature * (1 - step / steps) * gumbel(sureness, generator)
+        sureness = sureness + choice_temperature * (1 - step / steps) * gumbel_noise(sureness, generator)
         sureness = sureness.masked_fill(~hidden, math.inf)
         keep_hidden = min(math.floor(ids.num_tokens * math.cos(math.pi / 2 * step / steps)), int(hidden[0].sum()) - 1)
         codes = torch.where(hidden, drawn, codes)
@@ -143,8 +143,3 @@ def scores_of(
         prompt, codes = torch.cat([prompt, torch.full_like(prompt, ids.begin)]), codes.repeat(2, 1)
     logits = prior(input_ids=torch.cat([prompt, codes], dim=1)).logits[:, 1:, : ids.codebook_size]
     return logits if guidance_scale == 1 else guided(logits, guidance_scale)
-
-
-def gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    uniform = torch.rand(like.shape, generator=generator, device=None if generator is None else generator.device)
-    return -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log().to(like.device)
