@@ -9,24 +9,15 @@ import torch.nn.functional as F
 from torch import nn, tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_autoencoders.models.codebooks import (
-    draw_global_rows,
-    k_means,
-    nearest_codes,
-    perplexity_and_usage,
-    scramble,
-)
+from hf_autoencoders.models.codebook_tensors import initialize
+from hf_autoencoders.models.codebooks import draw_global_rows, k_means, perplexity_and_usage, scramble
 from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
-from hf_autoencoders.models.quantizers import (
-    QUANTIZERS,
-    balanced_levels,
-    check_codes,
-    gumbel_softmax,
-    initialize,
-    rotation,
-    straight_through,
-)
+from hf_autoencoders.models.nearest_codes import nearest_codes
+from hf_autoencoders.models.quantizer_base import check_codes, rotation, straight_through
+from hf_autoencoders.models.quantizer_fsq import balanced_levels
+from hf_autoencoders.models.quantizer_gumbel import gumbel_softmax
+from hf_autoencoders.models.quantizers import QUANTIZERS
 
 
 VQ_NAMES = ("vq", "l2", "ema", "simvq", "residual", "fsq")
@@ -126,7 +117,7 @@ def test_a_broken_vector_has_a_valid_code_and_spoils_no_other(broken):
 
 
 def test_vectors_of_another_width_are_refused():
-    with pytest.raises(ValueError, match=r"\(N, D\) latents"):
+    with pytest.raises(ValueError, match=r"\(\.\.\., D\) latents"):
         nearest_codes(vectors(3, 8), vectors(3, 4))
 
 

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from hf_autoencoders.models.codebooks import nearest_codes
+from hf_autoencoders.models.nearest_codes import nearest_codes
 
 
 def parse_arguments() -> argparse.Namespace:
