@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..models.precision import exact_dtype
 from ..training.arguments import Arguments
 from ..training.assembly import on_device
 from ..training.batches import evaluation_batches
@@ -216,15 +217,15 @@ def noise_errors(run: Run, model: DiffusionInTraining) -> dict[str, float]:
         held_out, run.arguments.training.eval_batch_size, accelerator.process_index, accelerator.num_processes,
         collate_fn=run.task.collate,
     )  # fmt: skip
-    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+    sums = torch.zeros(3, dtype=exact_dtype(accelerator.device), device=accelerator.device)
     drops_classes = model.class_dropout > 0 and held_out.labels is not None
     for batch in on_device(loader, accelerator.device):
         count = len(batch["latents"])
         sums[0] += count
-        sums[1] += model(**batch).loss.double() * count
+        sums[1] += model(**batch).loss.to(sums) * count
         if drops_classes:
             batch["labels"] = torch.full_like(batch["labels"], NULL_CLASS)
-            sums[2] += model(**batch).loss.double() * count
+            sums[2] += model(**batch).loss.to(sums) * count
     count, given, free = accelerator.reduce(sums, reduction="sum").tolist()
     figures = {"images": count, "noise_mse": given / count}
     return {**figures, "noise_mse_unconditional": free / count} if drops_classes else figures

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation.metrics import evaluate, named_bits_per_dim
+from ..models.precision import exact_dtype
 from ..training.assembly import on_device
 from ..training.batches import evaluation_batches
 from ..training.engine import Run
@@ -33,14 +34,14 @@ def nats_per_code(run: Run, model: nn.Module) -> dict[str, float]:
         sequences, run.arguments.training.eval_batch_size, accelerator.process_index, accelerator.num_processes,
         collate_fn=task.collate,
     )  # fmt: skip
-    sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+    sums = torch.zeros(3, dtype=exact_dtype(accelerator.device), device=accelerator.device)
     for batch in on_device(loader, accelerator.device):
         count = len(batch["input_ids"])
         sums[0] += count
-        sums[1] += model(**batch).loss.double() * count
+        sums[1] += model(**batch).loss.to(sums) * count
         if sequencer.class_dropout:
             batch["input_ids"] = without_class(batch["input_ids"], sequencer)
-            sums[2] += model(**batch).loss.double() * count
+            sums[2] += model(**batch).loss.to(sums) * count
     count, given, free = accelerator.reduce(sums, reduction="sum").tolist()
     figures = {"images": count, "nats_per_code": given / count}
     return {**figures, "nats_per_code_unconditional": free / count} if sequencer.class_dropout else figures

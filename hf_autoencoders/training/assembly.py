@@ -96,7 +96,7 @@ def assemble(
         optimizer=optimizer,
         adversary=adversary,
         averages=AveragedWeights(model, training.ema_weights) if training.ema_weights is not None else None,
-        batches=lambda step: on_device(batches(step), accelerator.device),
+        batches=lambda step: map(task.receive, on_device(batches(step), accelerator.device)),
         learning_rate=learning_rate(training, total),
         checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
         log=MetricsLog(folder / LOG, accelerator.is_main_process),

@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput
 from ..evaluation.metrics import count_codes, evaluate
 from .arguments import Arguments, build_config, config_fields
 from .batches import evaluation_batches
-from .data import ImageSplits, load_images
+from .data import ImageSplits, collate_bytes, load_images, scaled
 from .fitted_processor import FittedProcessor
 from .folder import EXAMPLE, PICTURE, output_folder
 from .pictures import reconstruction_sheet
@@ -41,6 +41,7 @@ class AutoencoderTask(Task):
         images: training and held-out split. processor: the image processor that is saved with the model.
     """
 
+    collate = staticmethod(collate_bytes)
     images: ImageSplits
     processor: Any = None
 
@@ -52,7 +53,7 @@ class AutoencoderTask(Task):
 
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         self.fitted, self.images = read_images(accelerator, self.arguments)
-        self.train_set, self.collate = self.images.train, self.images.train.collate
+        self.train_set = self.images.train
         say(describe_images(self.images))
 
     def build(self, accelerator: Accelerator) -> PreTrainedModel:
@@ -65,6 +66,9 @@ class AutoencoderTask(Task):
 
     def describe(self, run: "Run") -> str:
         return describe_model(run.core, self.schedules.schedules)
+
+    def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**batch, "pixel_values": scaled(batch["pixel_values"])}
 
     def begin(self, run: "Run") -> None:
         """Before the first step of a new run the codebook sees the first global batch, as a whole."""

@@ -41,11 +41,20 @@ STREAM_CHUNK = 64  # images that a stream decodes together
 STATISTICS_IMAGES = 4096  # images that statistics are measured on where pixels are not in memory
 
 
+def collate_bytes(images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+    """uint8 (B, C, H, W), or a list of (C, H, W) -> {"pixel_values": uint8 (B, C, H, W)}, a quarter of its floats."""
+    return {"pixel_values": images if isinstance(images, Tensor) else torch.stack(list(images))}
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1], on the images' device, to the same bits on every kind of it."""
+    # By a number of Python's, CUDA would multiply with its reciprocal, which rounds otherwise.
+    return images.float().div_(torch.full((), 127.5, device=images.device)).sub_(1)
+
+
 def collate(images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
     """uint8 (B, C, H, W), or a list of (C, H, W) -> {"pixel_values": float32 (B, C, H, W) in [-1, 1]}."""
-    if not isinstance(images, Tensor):
-        images = torch.stack(list(images))
-    return {"pixel_values": images.float().div_(127.5).sub_(1)}
+    return {"pixel_values": scaled(collate_bytes(images)["pixel_values"])}
 
 
 class _Epoch:

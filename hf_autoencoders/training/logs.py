@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..evaluation.metrics import count_codes
+from ..models.precision import exact_dtype
 from .health import CodebookHealth
 
 
@@ -21,8 +22,9 @@ class TrainingDiverged(RuntimeError):
 class Window:
     """Scalars of the model's outputs since the last line of the log, and how often each code was used.
 
-    Values stay on an accelerator until a line is due, so that no step waits for it. On a CPU they become numbers at
-    once: small tensors that live long, among large ones that come and go, kept gigabytes of heap from being used again.
+    Values stay on an accelerator until a line is due, so that no step waits for it (`on_device`). On a CPU they become
+    numbers at once: small tensors that live long, among large ones that come and go, kept gigabytes of heap from being
+    used again.
     `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes
     the same next line.
     """
@@ -31,6 +33,7 @@ class Window:
         self.accelerator = accelerator
         self.codebook_size = codebook_size
         self.micro_batches = micro_batches
+        self.on_device = accelerator.device.type != "cpu"
         self.own: dict[str, list[Tensor] | list[float]] = {}
         self.gathered: dict[str, list[float]] = {}
         self.own_counts: Tensor | None = None
@@ -40,8 +43,8 @@ class Window:
         """Takes in one micro-batch: every scalar field of the output, and its image tokens."""
         for name, value in (*output.items(), *extra.items()):
             if isinstance(value, Tensor) and value.dim() == 0:
-                value = value.item() if value.device.type == "cpu" else value.detach()
-                self.own.setdefault(name, []).append(value)
+                value = value.detach()
+                self.own.setdefault(name, []).append(value if self.on_device else value.item())
         tokens = getattr(output, "image_tokens", None)
         if tokens is not None and self.codebook_size is not None:
             counts = count_codes(tokens, self.codebook_size)
@@ -54,7 +57,8 @@ class Window:
             TrainingDiverged: a loss was infinite or no number; names the step.
         """
         if self.own:
-            values = torch.cat([as_column(column) for column in self.own.values()]).to(self.accelerator.device)
+            device = self.accelerator.device
+            values = torch.cat([as_column(column, device) for column in self.own.values()])
             shared = self.accelerator.reduce(values, reduction="mean").tolist()
             for name, column in self.own.items():
                 taken, shared = shared[: len(column)], shared[len(column) :]
@@ -92,9 +96,11 @@ class Window:
                 )
 
 
-def as_column(values: list[Tensor] | list[float]) -> Tensor:
-    """(N,) float64"""
-    return torch.stack(values).double() if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64)
+def as_column(values: list[Tensor] | list[float], device: torch.device) -> Tensor:
+    """(N,) in the widest floats of the device"""
+    if isinstance(values[0], Tensor):
+        return torch.stack(values).to(device, exact_dtype(device))
+    return torch.tensor(values, dtype=exact_dtype(device), device=device)
 
 
 class MetricsLog:

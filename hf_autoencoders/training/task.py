@@ -79,6 +79,10 @@ class Task:
         """Lines on the model and its loss, printed before the first step."""
         raise NotImplementedError
 
+    def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `step` takes, from what `collate` made and the loop has brought to the device."""
+        return batch
+
     def begin(self, run: "Run") -> None:
         """Called once before the first step, of a resumed run, too (`run.step` > 0)."""
 
