@@ -19,6 +19,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .blocks_dalle import DalleConv2d, DalleDecoder, DalleEncoder
+from .blocks_dalle_pytorch import DallePytorchDecoder, DallePytorchEncoder
 from .blocks_resnet import ResnetDecoder, ResnetEncoder
 
 
@@ -88,15 +89,21 @@ class MLPDecoder(nn.Module):
 
 
 class ResidualLayer(GradientCheckpointingLayer):
-    """x + conv1(relu(conv3(relu(x)))), `residual_channels` wide inside (van den Oord et al. 2017, section 4.1)."""
+    """x + conv1(relu(conv3(relu(x)))), `residual_channels` wide inside (van den Oord et al. 2017, section 4.1).
+
+    In the style `inplace_relu` the first term is relu(x), too: there the ReLU overwrites what is added later.
+    """
 
     def __init__(self, config, channels: int):
         super().__init__()
+        self.adds_to_relu = config.conv_style == "inplace_relu"
         self.conv1 = nn.Conv2d(channels, config.residual_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(config.residual_channels, channels, 1)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states + self.conv2(F.relu(self.conv1(F.relu(hidden_states))))
+        rectified = F.relu(hidden_states)
+        skip = rectified if self.adds_to_relu else hidden_states
+        return skip + self.conv2(F.relu(self.conv1(rectified)))
 
 
 class ResidualStack(nn.Module):
@@ -172,6 +179,13 @@ BACKBONES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "resnet": (ResnetEncoder, ResnetDecoder),
     "dalle": (DalleEncoder, DalleDecoder),
 }
+
+
+def backbone_of(config) -> tuple[type[nn.Module], type[nn.Module]]:
+    """The classes of encoder and decoder that the config names."""
+    if config.backbone == "conv" and config.conv_style == "dalle_pytorch":
+        return DallePytorchEncoder, DallePytorchDecoder
+    return BACKBONES[config.backbone]
 
 
 def glorot_uniform_(module: nn.Module) -> None:

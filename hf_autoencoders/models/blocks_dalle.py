@@ -80,7 +80,8 @@ class DalleEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         # OpenAI's net sees x in [0, 1] squeezed to 0.8 x + 0.1. No weights can do that: the zero padding comes after.
-        return self.blocks(0.4 * pixel_values + 0.5)
+        # In its own order of operations, which gives the same bits; 0.4 pixel_values + 0.5 rounds otherwise.
+        return self.blocks(0.8 * ((pixel_values + 1) / 2) + 0.1)
 
 
 class DalleDecoder(nn.Module):

@@ -6,11 +6,12 @@ from transformers import PreTrainedConfig
 
 
 RECONSTRUCTION_LOSSES = ("bce", "mse", "l1", "logit_laplace")
+CONV_STYLES = ("sonnet", "inplace_relu", "dalle_pytorch")
 
 # Which fields a backbone reads. A field of another backbone is a knob without effect, and train.py refuses it.
 BACKBONE_FIELDS = {
     "mlp": ("hidden_sizes", "hidden_act"),
-    "conv": ("block_out_channels", "layers_per_block", "residual_channels"),
+    "conv": ("block_out_channels", "layers_per_block", "residual_channels", "conv_style"),
     "resnet": (
         "block_out_channels",
         "layers_per_block",
@@ -35,6 +36,9 @@ class AutoencoderConfig(PreTrainedConfig):
             `2 ** (len(block_out_channels) - 1)`.
         layers_per_block (`int`): residual blocks in a level (`resnet`, `dalle`), or in the one stack of `conv`.
         residual_channels (`int`): width inside a residual block of `conv`.
+        conv_style (`str`): whose `conv` it is. `sonnet`: the VQ-VAE paper's. For converted weights: `inplace_relu`,
+            where a residual layer adds its output to relu(x), as ports to PyTorch with an in-place ReLU do;
+            `dalle_pytorch`, the net of DALLE-pytorch.
         norm_num_groups (`int`): groups of GroupNorm in `resnet`; divides every width.
         mid_block_add_attention (`bool`): self-attention at the coarsest level of `resnet`, as in diffusers.
         attention_levels: levels of `resnet` (0 = finest) with self-attention behind every residual block; taming and
@@ -47,6 +51,7 @@ class AutoencoderConfig(PreTrainedConfig):
         scaling_factor (`float`): 1 / standard deviation of the latents; latent diffusion multiplies by it.
         shift_factor: subtracted from the latents before they are scaled.
         latents_mean, latents_std: of each channel of the latents, or one number for all; diffusion pipelines read them.
+        encoder_only (`bool`): there is no decoder; converted encoders only, which give latents or tokens.
         force_upcast (`bool`): read by diffusers' SDXL pipeline: run the decoder in float32.
     """
 
@@ -58,6 +63,7 @@ class AutoencoderConfig(PreTrainedConfig):
     block_out_channels: list[int] | tuple[int, ...] = (64, 128, 128)
     layers_per_block: int = 2
     residual_channels: int = 32
+    conv_style: str = "sonnet"
     norm_num_groups: int = 32
     mid_block_add_attention: bool = True
     attention_levels: list[int] | tuple[int, ...] = ()
@@ -70,6 +76,7 @@ class AutoencoderConfig(PreTrainedConfig):
     latents_mean: list[float | int] | float | int | None = None
     latents_std: list[float | int] | float | int | None = None
     force_upcast: bool = False
+    encoder_only: bool = False
 
     backbones = ("mlp", "conv", "resnet")  # the ones this model offers; the first fields of the error message
 
@@ -114,7 +121,7 @@ class AutoencoderConfig(PreTrainedConfig):
     def ignored_fields(self) -> frozenset[str]:
         """Names of fields that this choice of backbone and likelihood never reads."""
         every = {name for fields in BACKBONE_FIELDS.values() for name in fields}
-        ignored = every - set(BACKBONE_FIELDS[self.backbone])
+        ignored = every - set(BACKBONE_FIELDS[self.backbone]) | {"encoder_only"}  # no net is trained without decoder
         if self.reconstruction_loss != "mse":
             ignored.add("learned_variance")
         return frozenset(ignored)
@@ -136,6 +143,8 @@ class AutoencoderConfig(PreTrainedConfig):
             raise ValueError(
                 f"`backbone` of a {self.model_type} must be one of {', '.join(self.backbones)}, got {self.backbone!r}."
             )
+        if self.conv_style not in CONV_STYLES:
+            raise ValueError(f"`conv_style` must be one of {', '.join(CONV_STYLES)}, got {self.conv_style!r}.")
         widths = self.hidden_sizes if self.backbone == "mlp" else self.block_out_channels
         if any(width < 1 for width in widths) or (self.backbone != "mlp" and not widths):
             raise ValueError(f"Widths of the `{self.backbone}` backbone must be positive, got {list(widths)}.")
@@ -146,6 +155,8 @@ class AutoencoderConfig(PreTrainedConfig):
             )
         if self.backbone == "mlp":
             return
+        if self.backbone == "conv" and self.conv_style == "dalle_pytorch" and len(set(widths)) > 1:
+            raise ValueError(f"All widths of the `dalle_pytorch` style are equal, got {list(widths)}.")
         if self.backbone == "conv" and len(widths) < 2:
             raise ValueError(
                 f"`block_out_channels` of the conv backbone needs at least two entries: its last transposed "

@@ -16,6 +16,8 @@ class DVAEConfig(AutoencoderConfig):
         codebook_dim (`int`): D, the width of the vector that stands for a code (DALL-E: 128).
         latent_channels (`int`, *optional*): `resnet` only: width of the encoder's output before `quant_conv`, and of
             the decoder's input behind `post_quant_conv`; `codebook_dim` when not given.
+        logits_channels (`int`, *optional*): `resnet` only: width between `quant_conv` and a second 1x1 convolution that
+            gives the logits, as in taming's GumbelVQ; when not given, `quant_conv` gives them.
         quantizer (`str`): `gumbel`, the only one.
         gumbel_temperature (`float`): tau of the relaxation when forward is given none (DALL-E: 1 to 1/16).
         hard (`bool`): one-hot samples in the forward pass, relaxed gradient. DALL-E is soft in both passes.
@@ -36,6 +38,7 @@ class DVAEConfig(AutoencoderConfig):
     codebook_size: int = 512
     codebook_dim: int = 64
     latent_channels: int | None = None
+    logits_channels: int | None = None
     quantizer: str = "gumbel"
     gumbel_temperature: float | int = 1.0
     hard: bool = False
@@ -52,7 +55,8 @@ class DVAEConfig(AutoencoderConfig):
 
     @property
     def ignored_fields(self) -> frozenset[str]:
-        return super().ignored_fields | (frozenset() if self.backbone == "resnet" else {"latent_channels"})
+        of_resnet = {"latent_channels", "logits_channels"}
+        return super().ignored_fields | (frozenset() if self.backbone == "resnet" else of_resnet)
 
     def validate_quantizer(self):
         validate_codebook(self.codebook_size, self.codebook_dim)
@@ -62,5 +66,10 @@ class DVAEConfig(AutoencoderConfig):
             raise ValueError(f"`gumbel_temperature` must be positive, got {self.gumbel_temperature}.")
         if self.kl_weight < 0:
             raise ValueError(f"`kl_weight` must be >= 0, got {self.kl_weight}.")
+        if self.logits_channels is not None and (self.logits_channels < 1 or self.backbone != "resnet"):
+            raise ValueError(
+                f"`logits_channels` belongs to the `resnet` backbone and is at least 1, got {self.logits_channels} for "
+                f"`{self.backbone}`."
+            )
         if self.latent_channels is not None and self.latent_channels < 1:
             raise ValueError(f"`latent_channels` must be at least 1, got {self.latent_channels}.")

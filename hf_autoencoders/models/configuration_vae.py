@@ -12,6 +12,8 @@ class VAEConfig(AutoencoderConfig):
 
     Args:
         latent_channels (`int`): latents a position; all of them for the `mlp` backbone.
+        encoder_channels (`int`, *optional*): `resnet` only: what the encoder gives for mean and for log-variance before
+            `quant_conv`, and what `post_quant_conv` gives the decoder; `latent_channels` when not given.
         kl_weight (`float`): beta, the weight of the KL in nats per image; 1 makes the loss the negative ELBO.
         num_importance_samples (`int`): k of the importance weighted bound (Burda et al. 2016) to train; 1 = ELBO.
 
@@ -22,10 +24,17 @@ class VAEConfig(AutoencoderConfig):
     model_type = "vae"
 
     latent_channels: int = 4
+    encoder_channels: int | None = None
     kl_weight: float | int = 1.0
     num_importance_samples: int = 1
 
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        return super().ignored_fields | (frozenset() if self.backbone == "resnet" else {"encoder_channels"})
+
     def validate_latents(self):
+        if self.encoder_channels is not None and self.encoder_channels < 1:
+            raise ValueError(f"`encoder_channels` must be at least 1, got {self.encoder_channels}.")
         if self.latent_channels < 1:
             raise ValueError(f"`latent_channels` must be at least 1, got {self.latent_channels}.")
         if self.kl_weight < 0:

@@ -12,7 +12,10 @@ NEAREST_CODE_QUANTIZERS = ("vq", "l2", "ema", "simvq")
 
 # Which fields a quantizer reads; `residual` also reads those of its levels.
 QUANTIZER_FIELDS = {
-    "vq": ("normalize_codes", "gradient", "codebook_init", "revive_dead_codes", "dead_code_threshold", "codebook_seed"),
+    "vq": (
+        "normalize_codes", "normalize_look_up", "gradient", "codebook_init", "revive_dead_codes", "dead_code_threshold",
+        "codebook_seed",
+    ),
     "l2": ("gradient", "codebook_init", "revive_dead_codes", "dead_code_threshold", "codebook_seed"),
     "ema": (
         "normalize_codes", "gradient", "codebook_init", "revive_dead_codes", "dead_code_threshold", "codebook_seed",
@@ -49,6 +52,8 @@ class VQVAEConfig(AutoencoderConfig):
         ema_decay (`float`): gamma of the moving averages; a code unused for 460 batches keeps 1 % (0.99 ** 460).
         ema_epsilon (`float`): Laplace smoothing of the counts (sonnet's value).
         normalize_codes (`bool`): compare directions: latents and codes are scaled to length 1.
+        normalize_look_up (`bool`): codes are scaled to length 1 where they are looked up, not where they are compared,
+            as in transformers' Janus; for converted weights only.
         gradient (`str`): how the gradient passes the look-up: `straight_through`, or `rotation` (Fifty et al. 2024).
         codebook_init (`str`, *optional*): `uniform` (+-1/K) or `data` (k-means on the first batch). Not given: `data`
             for codebooks that are moving averages, `uniform` else.
@@ -78,6 +83,7 @@ class VQVAEConfig(AutoencoderConfig):
     ema_decay: float | int = 0.99
     ema_epsilon: float | int = 1e-5
     normalize_codes: bool = False
+    normalize_look_up: bool = False
     gradient: str = "straight_through"
     codebook_init: str | None = None
     revive_dead_codes: bool | None = None

@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .blocks import BACKBONES
+from .blocks import backbone_of
 from .blocks import initialize as initialize_block
 from .codebook_tensors import initialize as initialize_codebook
 from .losses import LIKELIHOODS
@@ -100,7 +100,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
     _no_split_modules = [
-        "MLPInputLayer", "MLPLayer", "ResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock",
+        "MLPInputLayer", "MLPLayer", "ResidualLayer", "PlainResidualLayer", "ResnetBlock", "SpatialSelfAttention",
+        "DalleBlock",
     ]  # fmt: skip
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
@@ -111,7 +112,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         """
         config.validate()  # overrides given to from_pretrained skip the checks of the config
         super().__init__(config)
-        encoder, decoder = BACKBONES[config.backbone]
+        encoder, decoder = backbone_of(config)
         if config.backbone == "resnet":
             self.encoder = encoder(config, encoder_width)
             self.quant_conv = nn.Conv2d(encoder_width, latent_width, 1)
@@ -122,6 +123,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             self.quant_conv = nn.Identity()
             self.post_quant_conv = nn.Identity()
             self.decoder = decoder(config, code_width, config.decoder_out_channels)
+        if config.encoder_only:
+            self.post_quant_conv = self.decoder = None
         self.likelihood = LIKELIHOODS[config.reconstruction_loss](config)
         self._range_checks_left = 8  # one look at the pixels costs a synchronisation on accelerators
 
@@ -180,6 +183,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
+        self.check_has_decoder()
         dtype = next(self.decoder.parameters()).dtype
         return self.decoder(self.post_quant_conv(latents.to(dtype)))
 
@@ -204,8 +208,9 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             `DecoderOutput` with `sample` (B, C, H, W) in [-1, 1] (not clamped for `mse` and `l1`) and `logits`.
 
         Raises:
-            ValueError: tokens outside the codebook, or a shape that is no grid.
+            ValueError: tokens outside the codebook, a shape that is no grid, or a model without decoder.
         """
+        self.check_has_decoder()
         logits = self.decode_latents(self.latents_to_decode(latents, force_not_quantize, shape))
         return self.as_return_type(DecoderOutput(sample=self.likelihood.mean(logits), logits=logits), return_dict)
 
@@ -251,6 +256,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         """`num_images` pictures (N, C, H, W) in [-1, 1] from the model's prior."""
         if num_images < 1:
             raise ValueError(f"`num_images` must be at least 1, got {num_images}.")
+        self.check_has_decoder()
         return self.decode(self.draw_latents(num_images, generator), return_dict=True).sample
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -336,6 +342,13 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             )
         if self._range_checks_left > 0 and not torch.compiler.is_compiling():
             self.check_range(pixel_values)
+
+    def check_has_decoder(self) -> None:
+        if self.config.encoder_only:
+            raise ValueError(
+                f"This {self.config.model_type} is an encoder alone (`encoder_only`: the weights it was converted from "
+                "have no decoder): it encodes pictures, and can neither decode nor be trained."
+            )
 
     def check_range(self, pixel_values: Tensor) -> None:
         if pixel_values.is_meta or not pixel_values.is_floating_point() or not pixel_values.numel():

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from .configuration_dvae import DVAEConfig
@@ -71,16 +71,24 @@ class DVAEModel(DiscreteAutoencoder):
 
     def __init__(self, config: DVAEConfig):
         width = config.encoder_channels
-        super().__init__(config, width, config.codebook_size, config.codebook_dim, decoder_width=width)
+        latent_width = config.codebook_size if config.logits_channels is None else config.logits_channels
+        super().__init__(config, width, latent_width, config.codebook_dim, decoder_width=width)
+        self.logits_conv = None if config.logits_channels is None else nn.Conv2d(latent_width, config.codebook_size, 1)
         self.quantize = QUANTIZERS[config.quantizer](config)
         self.post_init()
+
+    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> logits of codes (B, K, h, w)."""
+        latents = super().encode_pixels(pixel_values)
+        return latents if self.logits_conv is None else self.logits_conv(latents)
 
     def encode(self, pixel_values: Tensor, return_dict: bool | None = None) -> DVAEEncoderOutput | tuple:
         """(B, C, H, W) in [-1, 1] -> `latents` (logits of codes), `quantized` (mean code vector), `image_tokens`."""
         code_logits = self.encode_pixels(pixel_values)  # (B, K, h, w)
-        quantized = self.quantize.mix(at_least_float32(code_logits).softmax(1))  # (B, D, h, w)
-        image_tokens = code_logits.argmax(1)  # (B, h, w)
-        output = DVAEEncoderOutput(code_logits, quantized.to(code_logits.dtype), image_tokens)
+        output = DVAEEncoderOutput(latents=code_logits, image_tokens=code_logits.argmax(1))
+        if not self.config.encoder_only:  # an encoder alone has no code vectors
+            quantized = self.quantize.mix(at_least_float32(code_logits).softmax(1))  # (B, D, h, w)
+            output.quantized = quantized.to(code_logits.dtype)
         return self.as_return_type(output, return_dict)
 
     @returns_what_is_asked

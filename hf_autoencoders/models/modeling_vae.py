@@ -110,7 +110,8 @@ class VAEModel(AutoencoderPreTrainedModel):
 
     def __init__(self, config: VAEConfig):
         z = config.latent_channels
-        super().__init__(config, encoder_width=2 * z, latent_width=2 * z, code_width=z, decoder_width=z)
+        width = z if config.encoder_channels is None else config.encoder_channels
+        super().__init__(config, encoder_width=2 * width, latent_width=2 * z, code_width=z, decoder_width=width)
         self.post_init()
 
     def encode(self, pixel_values: Tensor, return_dict: bool | None = None) -> VAEEncoderOutput | tuple:

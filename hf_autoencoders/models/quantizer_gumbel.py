@@ -22,7 +22,7 @@ class GumbelQuantizer(Quantizer):
         super().__init__()
         self.size, self.dim = config.codebook_size, config.codebook_dim
         self.temperature, self.hard = config.gumbel_temperature, config.hard
-        self.embedding = MixedCodebook(self.size, self.dim)
+        self.embedding = None if config.encoder_only else MixedCodebook(self.size, self.dim)
 
     def forward(
         self,

@@ -49,6 +49,7 @@ class VectorQuantizer(Quantizer):
         super().__init__()
         self.size, self.dim = config.codebook_size, config.codebook_dim
         self.unit_norm = self.compares_directions(config)
+        self.unit_norm_look_up = config.normalize_look_up
         self.gradient = GRADIENTS[config.gradient]
         self.seed = config.codebook_seed + level
         self.decay, self.epsilon = config.ema_decay, config.ema_epsilon
@@ -82,7 +83,10 @@ class VectorQuantizer(Quantizer):
     def code_vectors(self, codes: Tensor | None = None) -> Tensor:
         """The vectors that `codes` (...) stand for, (..., D); those of all codes, (K, D), if None."""
         weight = self.embedding.weight
-        return self.scaled(weight if codes is None else F.embedding(codes, weight))
+        if codes is None:
+            return self.scaled(weight)
+        vectors = self.scaled(F.embedding(codes, weight))
+        return F.normalize(vectors, dim=-1) if self.unit_norm_look_up else vectors
 
     def to_code_space(self, z_e: Tensor) -> Tensor:
         """What is compared with the codes: (B, D, h, w) -> (B, h, w, D), at least float32."""
