@@ -19,7 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from hf_autoencoders.hub.converters import CONVERSIONS, check_weights, convert, openai_dvae, read_weights, rename
+from hf_autoencoders.hub.converters import SOURCES, conversion_of, convert
+from hf_autoencoders.hub.source_openai import openai_dvae
+from hf_autoencoders.hub.weight_files import read_weights
+from hf_autoencoders.hub.weight_names import check_weights, rename, rename_back
 from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vae import VAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
@@ -132,7 +135,7 @@ class TestVQGANFamily:
     def test_sizes_are_those_of_the_authors_config(self, name, kind):
         parity = Parity(name)
         theirs = parity.config.get("ddconfig", parity.config)
-        config = CONVERSIONS[kind][0](parity.weights, 32).config
+        config = conversion_of(kind, parity.weights, 32)[1].config
         assert list(config.block_out_channels) == [theirs["ch"] * factor for factor in theirs["ch_mult"]]
         assert config.layers_per_block == theirs.get("num_res_blocks", 2)  # 2 is LlamaGen's default
         assert config.latent_channels == theirs["z_channels"]
@@ -203,10 +206,17 @@ TO_LLAMAGEN = (
 )  # fmt: skip
 
 
+def by_regex(weights, renames):
+    """The same weights under names that regular expressions make, one after the other."""
+    for pattern, replacement in renames:
+        weights = {re.sub(pattern, replacement, name): tensor for name, tensor in weights.items()}
+    return weights
+
+
 def under_authors_names(model, renames):
     matrix = re.compile(r".*\.to_(q|k|v|out\.0)\.weight")
     weights = {n: w[:, :, None, None] if matrix.fullmatch(n) else w for n, w in model.state_dict().items()}
-    return rename({name: w.clone() for name, w in weights.items()}, renames)
+    return by_regex({name: w.clone() for name, w in weights.items()}, renames)
 
 
 @pytest.mark.parametrize("kind, renames", [("taming-vqgan", TO_TAMING), ("llamagen-vq", TO_LLAMAGEN)])
@@ -225,7 +235,7 @@ def test_vqgan_comes_back_from_the_authors_names(kind, renames):
 def test_openai_weights_come_back_with_the_bias_of_the_input_convolution_in_every_code():
     config = DVAEConfig(image_size=16, block_out_channels=(8, 16), layers_per_block=2, codebook_size=12, codebook_dim=5)
     model = randomized(DVAEModel(config))
-    weights = rename(model.state_dict(), ((r"\.weight$", ".w"), (r"\.bias$", ".b")))
+    weights = rename(model.state_dict(), ((".weight$", ".w"), (".bias$", ".b")))
     codebook, bias = weights.pop("quantize.embedding.w"), torch.arange(5.0)
     weights["decoder.blocks.input.w"] = (codebook - bias).T[:, :, None, None]
     weights["decoder.blocks.input.b"] = bias
@@ -251,14 +261,17 @@ def test_one_hot_through_a_1x1_convolution_is_a_row_of_the_codebook():
 
 def openai_dvae_codebook(weights):
     weights = {**weights, "encoder.blocks.group_1.block_1.res_path.conv_4.w": torch.zeros(8, 2, 1, 1)}
-    return openai_dvae(weights, 8).weights["quantize.embedding.weight"]
+    weights["encoder.blocks.output.conv.w"] = torch.zeros(2, 8, 1, 1)
+    return openai_dvae(weights, 8, {}).weights["quantize.embedding.weight"]
 
 
 def test_weights_of_another_net_are_refused():
     with pytest.raises(ValueError, match="not the weights that this conversion is for"):
         convert("taming-vqgan", {"classifier.weight": torch.zeros(2, 2)})
-    with pytest.raises(ValueError, match="`kind` must be one of openai-dvae, taming-vqgan, llamagen-vq, got 'vqgan'"):
+    with pytest.raises(ValueError, match=f"`kind` must be one of {', '.join(SOURCES)}, got 'vqgan'"):
         convert("vqgan", {})
+    with pytest.raises(ValueError, match=r"of no kind that can be converted .* begin with \['classifier.weight'\]"):
+        convert(None, {"classifier.weight": torch.zeros(2, 2)})
 
 
 def test_weights_must_fit_name_by_name_and_shape_by_shape():
@@ -266,15 +279,23 @@ def test_weights_must_fit_name_by_name_and_shape_by_shape():
     check_weights({"a": torch.ones(2), "b": torch.ones(3)}, expected)
     with pytest.raises(ValueError, match=r"1 missing: b; 1 of no use: c; 1 of another shape: a \(5,\) for \(2,\)"):
         check_weights({"a": torch.ones(5), "c": torch.ones(1)}, expected)
-    with pytest.raises(ValueError, match="Two weights would be named `x`"):
-        rename({"x1": torch.zeros(1), "x2": torch.zeros(1)}, ((r"\d", ""),))
+    with pytest.raises(ValueError, match="Two weights would be named `x.` in our model"):
+        rename({"x.1": torch.zeros(1), "x.2": torch.zeros(1)}, ((".1", "."), (".2", ".")))
+
+
+def test_a_table_of_names_is_read_in_both_directions():
+    table = (("^down.{}.block.{}.", "down_blocks.{}.resnets.{}."), (".mid.", ".middle."), (".w$", ".weight"))
+    theirs = ["down.12.block.3.w", "down.1.block.0.w.b", "up.mid.w"]
+    ours = ["down_blocks.12.resnets.3.weight", "down_blocks.1.resnets.0.w.b", "up.middle.weight"]
+    assert list(rename(dict.fromkeys(theirs), table)) == ours
+    assert list(rename_back(dict.fromkeys(ours), table)) == theirs
 
 
 class Net(nn.Linear):
     """A module that somebody pickled whole."""
 
 
-def test_files_are_read_without_running_code_in_them(tmp_path):
+def test_files_are_read_without_running_code_in_them(tmp_path, monkeypatch):
     weights = {"a": torch.arange(3.0)}
     save_file(weights, tmp_path / "plain.safetensors")
     torch.save(weights, tmp_path / "plain.pt")
@@ -282,9 +303,11 @@ def test_files_are_read_without_running_code_in_them(tmp_path):
     torch.save({"model": weights, "optimizer": {}}, tmp_path / "llamagen.pt")
     for name in ("plain.safetensors", "plain.pt", "training.ckpt", "llamagen.pt"):
         assert torch.equal(read_weights(tmp_path / name)["a"], weights["a"])
-    torch.save(Net(2, 2), tmp_path / "module.pkl")
-    with pytest.raises(ValueError, match="since that runs the code in it"):
-        read_weights(tmp_path / "module.pkl")
+    net = Net(2, 2)
+    torch.save(net, tmp_path / "module.pkl")
+    monkeypatch.delattr(sys.modules[__name__], "Net")  # the class need not be there
+    weights = read_weights(tmp_path / "module.pkl")
+    assert weights.keys() == {"weight", "bias"} and torch.equal(weights["weight"], net.weight)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "plain.safetensors").read_bytes()[:-2])
     with pytest.raises(ValueError, match="is damaged"):
         read_weights(tmp_path / "cut.safetensors")
@@ -302,7 +325,7 @@ def run_script(*arguments):
 
 def test_script_writes_a_folder_that_loads_and_says_what_it_made(tmp_path):
     config = DVAEConfig(image_size=16, block_out_channels=(8, 16), layers_per_block=1, codebook_size=12, codebook_dim=5)
-    weights = rename(randomized(DVAEModel(config)).state_dict(), ((r"\.weight$", ".w"), (r"\.bias$", ".b")))
+    weights = rename(randomized(DVAEModel(config)).state_dict(), ((".weight$", ".w"), (".bias$", ".b")))
     weights["decoder.blocks.input.w"] = weights.pop("quantize.embedding.w").T[:, :, None, None].contiguous()
     weights["decoder.blocks.input.b"] = torch.zeros(5)
     for part in ("encoder", "decoder"):

@@ -12,18 +12,19 @@ import argparse
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ..hub.converters import CONVERSIONS, convert, read_weights
+from ..hub.converters import SOURCES, convert
+from ..hub.weight_files import read_weights
 from ..models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
 
 def parse_args(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=CONVERSIONS, help="whose weights they are")
+    parser.add_argument("kind", choices=SOURCES, help="whose weights they are")
     parser.add_argument("files", nargs="+", metavar="[NAME=]FILE", help="safetensors, or torch files of a state dict")
     parser.add_argument("--output_dir", required=True, help="folder for model and image processor")
     parser.add_argument(
-        "--image_size", type=int, nargs="+", default=[256], metavar="PIXELS",
-        help="side, or height and width, of the pictures that the weights were trained on (default: 256)",
+        "--image_size", type=int, nargs="+", metavar="PIXELS",
+        help="side, or height and width, of the pictures that the weights were trained on",
     )  # fmt: skip
     return parser, parser.parse_args(argv)
 
@@ -44,7 +45,8 @@ def read_files(files: list[str]) -> dict:
 
 def main(argv: list[str] | None = None) -> None:
     parser, args = parse_args(argv)
-    image_size = args.image_size[0] if len(args.image_size) == 1 else tuple(args.image_size)
+    size = args.image_size
+    image_size = size and (size[0] if len(size) == 1 else tuple(size))
     try:
         model = convert(args.kind, read_files(args.files), image_size)
     except (ValueError, OSError, StrictDataclassError) as error:
