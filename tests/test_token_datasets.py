@@ -1,8 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Token data sets: the same tokens as the model's, whole after a kill, refused for another model."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,8 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset, List, Value, load_dataset
+from PIL import Image
 from torch.utils.data import DataLoader
 from training_runs import load_script
 
@@ -97,6 +100,14 @@ def test_batches_of_a_loader_are_grids(encoded):
     loader = DataLoader(load_token_dataset(encoded), batch_size=5, collate_fn=lambda batch: batch)
     batch = next(iter(loader))
     assert batch["image_tokens"].shape == (5, 2, 2) and batch["image_tokens"].dtype == torch.int64
+
+
+def test_a_loader_needs_no_help(encoded, expected):
+    loader = DataLoader(load_token_dataset(encoded), batch_size=8)
+    batches = list(loader)
+    assert set(batches[0]) == {"image_tokens", "labels"} and batches[0]["labels"].shape == (8,)
+    assert torch.equal(torch.cat([batch["image_tokens"] for batch in batches]), expected["train"])
+    assert len(next(iter(DataLoader(load_token_dataset(encoded), batch_size=8, shuffle=True)))["labels"]) == 8
 
 
 def test_the_files_are_what_every_reader_of_parquet_expects(encoded):
@@ -336,16 +347,30 @@ def test_a_missing_shard_and_a_missing_record_are_named(encoded, tmp_path):
         load_token_dataset(tmp_path)
 
 
-def damaged(encoded, folder, change_record=None, change_tokens=None):
-    """A copy of the data set with another record, or other tokens in its first shard."""
+def damaged(encoded, folder, change_record=None, change_tokens=None, renew=True):
+    """A copy of the data set with another record, or other tokens in its first shard, whose hash is taken anew."""
     shutil.copytree(encoded, folder)
-    record = json.loads((folder / "image_tokenizer.json").read_text())
-    (folder / "image_tokenizer.json").write_text(json.dumps({**record, **(change_record or {})}))
-    path = folder / record["splits"]["train"]["shards"][0]
+    record = {**json.loads((folder / "image_tokenizer.json").read_text()), **(change_record or {})}
     if change_tokens is not None:
+        path = folder / record["splits"]["train"]["shards"][0]
         tokens = change_tokens(Dataset.from_parquet(str(path), cache_dir=str(folder / "cache")))
         tokens.to_parquet(path)
+        if renew:
+            record["splits"]["train"]["sha256"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "image_tokenizer.json").write_text(json.dumps(record))
     return folder
+
+
+def other_lists(make, kind):
+    """Replaces each row's tokens by `make(row)` of the type `List(Value(kind))`."""
+
+    def change(table):
+        features = table.features.copy()
+        features["image_tokens"] = List(Value(kind))
+        rows = [{**row, "image_tokens": make(n, row["image_tokens"])} for n, row in enumerate(table.to_list())]
+        return Dataset.from_list(rows, features=features)
+
+    return change
 
 
 def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tmp_path, capsys):
@@ -353,12 +378,26 @@ def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tm
     out_of_range = damaged(encoded, tmp_path / "range", change_tokens=lambda t: t.map(lambda _: too_high))
     wrong_grid = damaged(encoded, tmp_path / "grid", change_record={"grid_size": [3, 2]})
     shorter = damaged(encoded, tmp_path / "shorter", change_tokens=lambda t: t.select(range(10)))
+    unknown = damaged(encoded, tmp_path / "unknown", change_tokens=lambda t: t.select(range(10)), renew=False)
+    ragged = damaged(
+        encoded,
+        tmp_path / "of equal total",
+        change_tokens=other_lists(lambda n, row: row[:3] if n % 2 else [*row, 0], "uint16"),
+    )
+    floats = damaged(encoded, tmp_path / "float", change_tokens=other_lists(lambda n, row: row, "float32"))
+    empty = damaged(encoded, tmp_path / "empty", change_tokens=other_lists(lambda n, row: [None, *row[1:]], "uint16"))
+    below_0 = damaged(encoded, tmp_path / "below 0", change_tokens=other_lists(lambda n, row: [-1, *row[1:]], "int32"))
     make_model(seed=1).save_pretrained(tmp_path / "other-model")
     processor().save_pretrained(tmp_path / "other-model")
     for image_model, tokens, says in (
-        (saved, out_of_range, "holds code 32 in split 'train', but"),
+        (saved, out_of_range, "train-00000-of-00003.parquet holds code 32, but"),
         (saved, wrong_grid, "(32 codes, grid 3x2"),
         (saved, shorter, "should hold 1437 rows in split 'train', found 947"),
+        (saved, unknown, "train-00000-of-00003.parquet is not the file that encode_dataset.py wrote"),
+        (saved, ragged, "holds rows of 5, 3 tokens; a 2x2 grid has 4"),
+        (saved, floats, "not a list of whole numbers in each row"),
+        (saved, empty, "holds 500 empty tokens"),
+        (saved, below_0, "holds code -1, but"),
         (tmp_path / "other-model", encoded, "the model is other-model (32 codes, grid 2x2"),
     ):
         flags = ["--image_tokenizer", image_model, "--token_dataset", tokens, "--output_dir", tmp_path / "prior"]
@@ -366,6 +405,100 @@ def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tm
         error = capsys.readouterr().err.strip()
         assert says in error and "\n" not in error, error
     assert not (tmp_path / "prior").exists()
+
+
+def test_a_flipped_bit_and_a_shard_in_anothers_place_are_refused_by_name(encoded, tmp_path):
+    flipped = shutil.copytree(encoded, tmp_path / "flipped") / "train-00001-of-00003.parquet"
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 3] ^= 1
+    flipped.write_bytes(content)
+    swapped = shutil.copytree(encoded, tmp_path / "swapped")
+    one, two = (swapped / f"train-0000{n}-of-00003.parquet" for n in (0, 1))
+    one.rename(swapped / "aside"), two.rename(one), (swapped / "aside").rename(two)
+    for folder, name in ((tmp_path / "flipped", "train-00001"), (swapped, "train-00000")):
+        with pytest.raises(TokenDatasetError, match=f"{name}-of-00003.parquet is not the file that encode_dataset.py"):
+            load_token_dataset(folder)
+        assert len(load_token_dataset(folder, split="test")) == 360
+    assert len(load_token_dataset(swapped, verify=False)) == 1437  # on purpose
+
+
+def test_a_data_set_without_hashes_loads_with_one_line(encoded, tmp_path, caplog):
+    record = json.loads((encoded / "image_tokenizer.json").read_text())
+    for split in record["splits"].values():
+        del split["sha256"]
+    older = damaged(encoded, tmp_path / "older", change_record=record)
+    assert (load_token_dataset(older).tokens == load_token_dataset(encoded).tokens).all()
+    assert [line.message for line in caplog.records] == [
+        f"{older} is of an older version and has no hashes: damage to its files may go unnoticed."
+    ]
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"grid_size": "7x7"}, "is damaged: 32 codes on a grid '7x7'"),
+        ({"codebook_size": None}, "is damaged: None codes"),
+        ({"splits": {"train": {"rows": 3, "shards": ["../../etc/passwd"]}}}, "do not name their shards"),
+        ({"splits": []}, "do not name their shards"),
+    ],
+)
+def test_a_damaged_record_is_one_line(encoded, tmp_path, change, says):
+    with pytest.raises(TokenDatasetError, match=re.escape(says)):
+        load_token_dataset(damaged(encoded, tmp_path / "record", change_record=change))
+    (tmp_path / "record" / "image_tokenizer.json").write_text("[]")
+    with pytest.raises(TokenDatasetError, match="is damaged: it does not say 'image_tokenizer'"):
+        load_token_dataset(tmp_path / "record")
+
+
+# -- pictures of other kinds -------------------------------------------------------------------------------------------
+
+
+def write_pictures(folder, shift=0, names=("",), count=4):
+    """PNG files of digits; below folders of these names, if any."""
+    digits = read_tables("digits", None, False)["train"]
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for row in range(count):
+            pixels = np.array(digits[shift + number * count + row]["image"], dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{row}.png")
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pictures_without_labels_are_encoded(saved, model, tmp_path, streaming):
+    pictures = write_pictures(tmp_path / "pictures")
+    flags = ("--dataset_name", pictures, *(["--streaming"] if streaming else []))
+    assert run(saved, tmp_path / "tokens", *flags, "--rows_per_shard", 3) == 0
+    tokens = load_token_dataset(tmp_path / "tokens", expect=model)
+    assert len(tokens) == 4 and tokens.labels is None and tokens.num_classes == 0
+    images = load_images(str(pictures), to_uint8=processor().to_uint8, eval_split="train").eval
+    assert torch.equal(
+        tokens.__getitems__(range(4))["image_tokens"],
+        encode_in_memory(model, images).__getitems__(range(4))["image_tokens"],
+    )
+
+
+def test_tokens_of_other_pictures_of_the_same_name_are_refused(saved, tmp_path, capsys):
+    one, two = (write_pictures(tmp_path / place / "cats", shift) for place, shift in (("a", 0), ("b", 10)))
+    copy = shutil.copytree(one, tmp_path / "c" / "cats")
+    assert run(saved, tmp_path / "tokens", "--dataset_name", one) == 0
+    assert run(saved, tmp_path / "tokens", "--dataset_name", copy) == 0
+    assert "holds all tokens already" in capsys.readouterr().out
+    assert run(saved, tmp_path / "tokens", "--dataset_name", two) == 2
+    assert "encoded with another source (source.identity.train.pictures was '4-" in capsys.readouterr().err
+
+
+def test_words_become_classes_with_names(saved, tmp_path):
+    folder = tmp_path / "words"
+    for split, words in (("train", ["eel", "cat", "eel"]), ("test", ["dog", "cat", None])):
+        table = read_tables("digits", None, False)["train"].select(range(3)).remove_columns("label")
+        table.add_column("animal", words).to_parquet(folder.joinpath(f"{split}-00000-of-00001.parquet"))
+    assert run(saved, tmp_path / "tokens", "--dataset_name", folder, "--label_column", "animal") == 0
+    for split, labels in (("train", [2, 0, 2]), ("test", [1, 0, -1])):
+        tokens = load_token_dataset(tmp_path / "tokens", split=split)
+        assert tokens.labels.tolist() == labels and tokens.names == ["cat", "dog", "eel"]
+    record = json.loads((tmp_path / "tokens" / "image_tokenizer.json").read_text())
+    assert record["class_names"]["train"] == ["cat", "dog", "eel"]
 
 
 def test_integers_are_as_small_as_the_codebook_allows():

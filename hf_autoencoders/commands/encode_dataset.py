@@ -26,10 +26,16 @@ from transformers.utils.logging import disable_progress_bar
 import hf_autoencoders
 
 from ..hub.publish import PublishError, publish_files
-from ..priors.token_datasets import TokenDatasetError, describe_image_tokenizer, public_name
-from ..priors.token_encoding import ShardWriter, finish_token_folder, open_token_folder
+from ..priors.token_encoding import (
+    ShardWriter,
+    finish_token_folder,
+    identity_of,
+    open_token_folder,
+    with_numbered_words,
+)
+from ..priors.token_records import TokenDatasetError, describe_image_tokenizer, public_name
 from ..training.arguments import Parser, knob
-from ..training.image_columns import find_image_column
+from ..training.image_columns import find_image_column, find_label_column
 from ..training.image_sources import read_tables
 from ..training.launch import check_launch
 
@@ -45,6 +51,7 @@ class EncodeArguments:
     dataset_config: str | None = knob(None, "configuration of a Hub data set that has several")
     splits: list[str] = knob([], "splits to encode (default: all)")
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
+    label_column: str | None = knob(None, "column of the classes, numbers or words (default: found by its type)")
     max_samples: int | None = knob(None, "encode the first so many images of each split")
     streaming: bool = knob(False, "read images as they arrive, without downloading them first")
     rows_per_shard: int = knob(10_000, "images of one file, the unit in which a killed run is continued")
@@ -96,8 +103,7 @@ def encode(arguments: EncodeArguments) -> None:
         model, processor = load(arguments)
         tables = read_splits(arguments)
     model.to(accelerator.device)
-    record = describe(arguments, model, processor, accelerator.num_processes)
-    if open_on_main_process(accelerator, folder, record, arguments.overwrite):
+    if open_on_main_process(arguments, accelerator, folder, model, processor, tables):
         say(accelerator, f"{folder} holds all tokens already.")
     else:
         write_shards(arguments, accelerator, model, processor, tables, folder)
@@ -131,34 +137,74 @@ def read_splits(arguments: EncodeArguments) -> dict:
     missing = [split for split in wanted if split not in tables]
     if missing:
         raise ValueError(f"No split {missing[0]!r} in {arguments.dataset_name}; its splits: {', '.join(tables)}.")
-    limit = arguments.max_samples
-    if limit is None:
-        return {split: tables[split] for split in wanted}
+    tables = {split: tables[split] for split in wanted}
+    if arguments.max_samples is not None:
+        tables = {split: first(table, arguments.max_samples) for split, table in tables.items()}
+    return with_classes(arguments, tables)
+
+
+def first(table, count: int):
+    """The first so many rows, or all where there are fewer."""
+    return table.take(count) if not hasattr(table, "__len__") else table.select(range(min(count, len(table))))
+
+
+def with_classes(arguments: EncodeArguments, tables: dict) -> dict:
+    """Words in --label_column become classes, so that priors can be asked for them."""
+    kinds = {split: features_of(table).get(arguments.label_column) for split, table in tables.items()}
+    if arguments.label_column is None or not any(getattr(kind, "dtype", None) == "string" for kind in kinds.values()):
+        return tables
     if arguments.streaming:
-        return {split: tables[split].take(limit) for split in wanted}
-    return {split: tables[split].select(range(min(limit, len(tables[split])))) for split in wanted}
+        raise ValueError(f"--label_column {arguments.label_column} holds words, which a stream cannot number.")
+    return with_numbered_words(tables, arguments.label_column)
 
 
-def describe(arguments: EncodeArguments, model, processor, processes: int) -> dict:
+def features_of(table):
+    """Columns of a table with their types; a stream's first row tells them where nothing else does."""
+    return table.features or table._resolve_features().features
+
+
+def describe(arguments: EncodeArguments, model, processor, tables: dict, processes: int) -> dict:
     """The record of a data set that is not finished yet. A continued run must have the same."""
     source = {name: getattr(arguments, name) for name in ("dataset_config", "image_column", "max_samples", "splits")}
     layout = {"streaming": arguments.streaming, "rows_per_shard": arguments.rows_per_shard}
     if arguments.streaming:
         layout["processes"] = processes  # each has its own share of the stream
+    names = {split: class_names(arguments, table) for split, table in tables.items()}
     return {
         **describe_image_tokenizer(model, processor, arguments.revision),
-        "source": {"dataset_name": public_name(arguments.dataset_name), **source},
+        "source": {
+            "dataset_name": public_name(arguments.dataset_name),
+            **source,
+            "identity": {split: identify(arguments, table, split) for split, table in tables.items()},
+        },
         "layout": layout,
+        "label_column": find_label_column(features_of(next(iter(tables.values()))), arguments.label_column),
+        "class_names": {split: known for split, known in names.items() if known},
         "hf_autoencoders": hf_autoencoders.__version__,
     }
 
 
-def open_on_main_process(accelerator: Accelerator, folder: Path, record: dict, overwrite: bool) -> bool:
+def identify(arguments: EncodeArguments, table, split: str) -> dict:
+    features = features_of(table)
+    labels = find_label_column(features, arguments.label_column)
+    return identity_of(table, split, find_image_column(features, arguments.image_column), labels, arguments.streaming)
+
+
+def class_names(arguments: EncodeArguments, table) -> list[str] | None:
+    features = features_of(table)
+    return getattr(features.get(find_label_column(features, arguments.label_column)), "names", None)
+
+
+def open_on_main_process(
+    arguments: EncodeArguments, accelerator: Accelerator, folder: Path, model, processor, tables: dict
+) -> bool:
+    """Whether the folder holds all tokens already; the same answer, or the same error, on every process."""
     answer = [None, None]
     if accelerator.is_main_process:
         try:
-            answer[0] = open_token_folder(folder, record, overwrite)
-        except TokenDatasetError as error:
+            record = describe(arguments, model, processor, tables, accelerator.num_processes)
+            answer[0] = open_token_folder(folder, record, arguments.overwrite)
+        except ValueError as error:
             answer[1] = str(error)
     if accelerator.num_processes > 1:
         broadcast_object_list(answer)
@@ -185,8 +231,7 @@ def write_shards(
         encode_split = writer.encode_stream if arguments.streaming else writer.encode_table
         shards = {}
         for split, table in tables.items():
-            features = table.features or table._resolve_features().features
-            shards[split] = encode_split(table, split, find_image_column(features, arguments.image_column))
+            shards[split] = encode_split(table, split, find_image_column(features_of(table), arguments.image_column))
     every = gather_object([(shards, images)]) if accelerator.num_processes > 1 else [(shards, images)]
     seconds = time.perf_counter() - started
     if accelerator.is_main_process:

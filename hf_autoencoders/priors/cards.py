@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from yaml import safe_dump
 
 from .sequences import ImageTokenSequencer
+from .token_records import name_of
 
 
 # What train_prior.py measures: title and unit. A metric of another name is shown under its own name.
@@ -150,3 +151,43 @@ def without_folder(value: Any) -> Any:
 
 def table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def token_dataset_card(record: dict[str, Any]) -> str:
+    """Of a data set of tokens. `record`: image_tokenizer.json."""
+    head = {
+        "tags": ["image-tokens", "hf_autoencoders"],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": s, "path": f"{s}-*.parquet"} for s in record["splits"]]}
+        ],
+        "image_tokenizer": {key: value for key, value in record.items() if key not in ("splits", "image_processor")},
+    }
+    source, depth = record["source"], "x".join(map(str, record["grid_size"]))
+    rows = [
+        f"| {split} | {s['rows']:,} | {s['codes_used']} of {record['codebook_size']} | {s['perplexity']:.1f} |"
+        for split, s in record["splits"].items()
+    ]
+    return "\n".join(
+        [
+            "---",
+            safe_dump(head, sort_keys=False).rstrip(),
+            "---",
+            f"# Image tokens of {source['dataset_name']}",
+            "",
+            f"Made by {name_of(record)}. Each row holds `image_tokens`, {depth} codes flat in raster order, and the "
+            "other columns of the source.",
+            "",
+            "| split | images | codes used | perplexity |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "```python",
+            "from hf_autoencoders.priors.token_datasets import load_token_dataset",
+            "",
+            'tokens = load_token_dataset("this/repository", expect=image_model)  # refuses codes of another model',
+            "```",
+            "",
+            "The licence is that of the source data set.",
+            "",
+        ]
+    )

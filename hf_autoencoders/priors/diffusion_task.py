@@ -29,7 +29,7 @@ from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_gri
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .prior_data import load_image_model, read_pictures
 from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
-from .token_datasets import public_name
+from .token_records import public_name
 
 
 PIPELINE = "pipeline"  # the folder of what a run leaves, inside that of the run

@@ -19,8 +19,9 @@ from transformers import AutoImageProcessor, AutoModel
 from ..training.arguments import Arguments
 from ..training.data import ImageSplits, load_images
 from .sequences import ImageTokenSequencer
-from .token_datasets import TokenDataset, load_token_dataset, read_record
+from .token_datasets import TokenDataset, load_token_dataset
 from .token_encoding import encode_in_memory
+from .token_records import read_record
 from .training import PictureArguments
 
 

@@ -29,7 +29,8 @@ from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_figures import evaluate_prior, without_class
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
-from .token_datasets import TokenDataset, public_name
+from .token_datasets import TokenDataset
+from .token_records import public_name
 from .training import LANGUAGE_MODELS
 
 

@@ -8,8 +8,7 @@ folder/
   README.md                      the same as a card
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,72 +18,38 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..training.image_columns import find_label_column
-from .sequences import commit_of, digest_of
+from .token_records import TokenDatasetError, check_same_image_tokenizer, read_record
+from .token_shards import flat_tokens, read_shards
 
 
-RECORD = "image_tokenizer.json"
-COLUMN = "image_tokens"
+class TokenBatch(Sequence):
+    """Pictures of a batch: whole columns by name, or one picture by number, as torch's `default_collate` reads it.
 
-
-class TokenDatasetError(ValueError):
-    """The tokens cannot be written or read, and one line says why."""
-
-
-# -- which model made them ---------------------------------------------------------------------------------------------
-
-
-def describe_image_tokenizer(model, image_processor=None, revision: str | None = None) -> dict[str, Any]:
-    """What must be equal for tokens to mean the same: name, commit, weights, codebook, grid, order, processor."""
-    config = model.config
-    return {
-        "image_tokenizer": public_name(config.name_or_path),
-        "revision": commit_of(config.name_or_path, revision),
-        "weights": fingerprint(model),
-        "model_type": config.model_type,
-        "codebook_size": model.codebook_size,
-        "grid_size": [*model.grid_size, *([config.codes_per_position] if config.codes_per_position > 1 else [])],
-        "order": "raster",
-        "image_size": [config.height, config.width],
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "image_processor": json.loads(image_processor.to_json_string()) if image_processor is not None else None,
-    }
-
-
-def public_name(name: str | None) -> str | None:
-    """A Hub id as it is, a folder by its own name: paths of somebody's machine are nobody's business."""
-    return Path(name).resolve().name if name and Path(name).exists() else name or None
-
-
-def fingerprint(model) -> str:
-    """16 hexadecimal digits of a hash over all weights that decide a picture's tokens: encoder and codebook."""
-    return digest_of(model, ("encoder.", "quant_conv.", "quantize."))
-
-
-def name_of(record: dict[str, Any]) -> str:
+    >>> batch = TokenBatch({"image_tokens": torch.zeros(3, 7, 7), "labels": torch.arange(3)})
+    >>> batch["image_tokens"].shape, batch[2]["labels"], len(batch)
+    (torch.Size([3, 7, 7]), tensor(2), 3)
     """
-    >>> record = {"image_tokenizer": "org/vq", "revision": None, "weights": "409250a3"}
-    >>> name_of({**record, "codebook_size": 128, "grid_size": [7, 7]})
-    'org/vq (128 codes, grid 7x7, weights 409250a3)'
-    """
-    name = record["image_tokenizer"] or "a model without a name"
-    if record["revision"]:
-        name += f" at {record['revision'][:12]}"
-    grid = "x".join(map(str, record["grid_size"]))
-    return f"{name} ({record['codebook_size']} codes, grid {grid}, weights {record['weights']})"
 
+    def __init__(self, columns: dict[str, Tensor]):
+        self.columns = columns
 
-def check_same_image_tokenizer(record: dict[str, Any], model, where: str) -> None:
-    """Raises `TokenDatasetError`, naming both, unless `model` is the one that made the tokens."""
-    expected = describe_image_tokenizer(model)
-    if any(record[key] != expected[key] for key in ("weights", "codebook_size", "grid_size", "order")):
-        dtype = "" if record["dtype"] == expected["dtype"] else f" (in {record['dtype']} and {expected['dtype']})"
-        raise TokenDatasetError(
-            f"The tokens in {where} are of {name_of(record)}, the model is {name_of(expected)}{dtype}: "
-            "its codes mean other pictures. Encode the images again with this model."
-        )
+    def __len__(self) -> int:
+        return len(self.columns["image_tokens"])
 
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            return self.columns[key]
+        return {name: column[key] for name, column in self.columns.items()}
 
-# -- reading -----------------------------------------------------------------------------------------------------------
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[number] for number in range(len(self)))
+
+    def keys(self):
+        """Names of the columns, so that `dict(batch)` holds them whole."""
+        return self.columns.keys()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.columns.get(name, default)
 
 
 class TokenDataset(Dataset):
@@ -131,29 +96,32 @@ class TokenDataset(Dataset):
             return 0
         return len(self.names) if self.names else int(self.labels.max()) + 1
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, indices: Sequence[int]) -> TokenBatch:
         """{"image_tokens": int64 (B, h, w), "labels": int64 (B,) where there are any}: a whole batch at once."""
-        rows = self.tokens[np.asarray(indices)].astype(np.int64)
+        rows = self.tokens[np.asarray(indices, dtype=np.int64)].astype(np.int64)
         batch = {"image_tokens": torch.from_numpy(rows).view(-1, *self.grid_size)}
-        return batch if self.labels is None else {**batch, "labels": self.labels[torch.as_tensor(indices)]}
+        if self.labels is not None:
+            batch["labels"] = self.labels[torch.as_tensor(indices, dtype=torch.int64)]
+        return TokenBatch(batch)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"Picture {index} of {len(self)}.")
-        return {name: values[0] for name, values in self.__getitems__([index]).items()}
+        return self.__getitems__([index])[0]
 
 
 def load_token_dataset(
-    name: str | Path, expect=None, split: str = "train", revision: str | None = None
+    name: str | Path, expect=None, split: str = "train", revision: str | None = None, verify: bool = True
 ) -> TokenDataset:
     """A split of a data set that encode_dataset.py wrote.
 
     Args:
         name: a folder, or a Hub id.
         expect: the image model that the tokens must be of.
+        verify: compare each file with the hash that was taken when it was written.
 
     Raises:
-        TokenDatasetError: no such data set or split, one that is not finished, or tokens of another model.
+        TokenDatasetError: no such data set or split, one that is not finished or damaged, or tokens of another model.
     """
     record = read_record(name, revision)
     if "splits" not in record:
@@ -162,59 +130,22 @@ def load_token_dataset(
         raise TokenDatasetError(f"No split {split!r} in {name}; its splits: {', '.join(record['splits'])}.")
     if expect is not None:
         check_same_image_tokenizer(record, expect, str(name))
-    table = _read_table(name, record["splits"][split]["shards"], split, revision)
-    rows = record["splits"][split]["rows"]
-    if len(table) != rows:
-        raise TokenDatasetError(f"{name} should hold {rows} rows in split {split!r}, found {len(table)}.")
-    tokens = _flat_tokens(table)
-    if rows and tokens.max() >= record["codebook_size"]:
-        raise TokenDatasetError(
-            f"{name} holds code {tokens.max()} in split {split!r}, but {name_of(record)} has none above "
-            f"{record['codebook_size'] - 1}: the files are damaged, or not those of the record."
-        )
-    labels, names = _labels(table)
-    return TokenDataset(tokens, record["grid_size"], labels, names, record)
+    table = read_shards(name, record, split, revision, verify)
+    labels, names = labels_of(table, record.get("label_column"))
+    return TokenDataset(flat_tokens(table, record), record["grid_size"], labels, names, record)
 
 
-def read_record(name: str | Path, revision: str | None = None) -> dict[str, Any]:
-    """image_tokenizer.json of a folder or of a data set on the Hub."""
-    path = Path(name) / RECORD
-    if not Path(name).is_dir() and str(name).count("/") <= 1 and not str(name).startswith((".", "/", "~")):
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
+def labels_of(table: Any, wanted: str | None = None) -> tuple[Tensor | None, list[str] | None]:
+    """Class of each row of a `pyarrow.Table`, (N,) int64, -1 where it has none, and the names of the classes.
 
-        try:
-            path = Path(hf_hub_download(str(name), RECORD, repo_type="dataset", revision=revision))
-        except (EntryNotFoundError, HFValidationError, RepositoryNotFoundError) as error:
-            raise TokenDatasetError(
-                f"{name} is no data set of image tokens: no folder here, and nothing on the Hub with {RECORD} "
-                f"({type(error).__name__})."
-            ) from error
-    if not path.exists():
-        raise TokenDatasetError(f"{name} is no data set of image tokens: it has no {RECORD}.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    Args:
+        wanted: column of the labels; found by its type if None.
+    """
+    from datasets import Features
 
-
-def _read_table(name: str | Path, shards: list[str], split: str, revision: str | None) -> Any:
-    from datasets import load_dataset
-
-    if not Path(name).is_dir():
-        return load_dataset(str(name), data_files={split: shards}, split=split, revision=revision)
-    missing = [shard for shard in shards if not (Path(name) / shard).exists()]
-    if missing:
-        raise TokenDatasetError(f"{len(missing)} of {len(shards)} shards of {name} are missing, such as {missing[0]}.")
-    return load_dataset("parquet", data_files={split: [str(Path(name) / shard) for shard in shards]}, split=split)
-
-
-def _flat_tokens(table: Any) -> np.ndarray:
-    """(N, n), through Arrow: a hundred times as fast as row by row."""
-    column = table.data.column(COLUMN)
-    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-    return flat.reshape(len(table), -1)
-
-
-def _labels(table: Any) -> tuple[Tensor | None, list[str] | None]:
-    column = find_label_column(table.features)
+    features = Features.from_arrow_schema(table.schema)
+    column = find_label_column(features, wanted)
     if column is None:
         return None, None
-    return torch.tensor(table[column][:], dtype=torch.int64), getattr(table.features[column], "names", None)
+    values = table.column(column).fill_null(-1).combine_chunks().to_numpy(zero_copy_only=False)
+    return torch.from_numpy(values.astype(np.int64)), getattr(features[column], "names", None)

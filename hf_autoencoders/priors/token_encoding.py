@@ -15,17 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..training.data import DecodedImages, collate
+from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
 from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
-from .token_datasets import COLUMN, RECORD, TokenDataset, TokenDatasetError, name_of
+from .cards import token_dataset_card
+from .token_datasets import TokenDataset
+from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry_of, name_of, read_record
+from .token_shards import as_table, check_tokens, sha256_of
 
 
 CARD, UNFINISHED = "README.md", ".encoding"
+STREAM_PICTURES = 64  # that a stream is known by
 
 
 def token_type(codebook_size: int) -> str:
@@ -94,10 +98,7 @@ class ShardWriter:
         batches = self._batches(images, spans)
         for number, span in zip(mine, spans, strict=True):
             flat = np.concatenate(list(islice(batches, -(-len(span) // self.batch_size))))
-            others = table.select(span).remove_columns(column)
-            if "index" not in table.column_names:
-                others = others.add_column("index", np.array(span, dtype=np.int32))
-            self._write(names[number], flat, others)
+            self._write(names[number], flat, other_columns(table, span, column))
         return names
 
     def _batches(self, images: DecodedImages, spans: Sequence[range]) -> Iterator[np.ndarray]:
@@ -153,6 +154,40 @@ class ShardWriter:
         write_whole(self.folder / name, lambda path: shard.to_parquet(path))
 
 
+def other_columns(table: Any, span: range, column: str) -> Any:
+    """What stands beside the pictures in these rows of a table, and the rows' numbers as `index`."""
+    from datasets import Dataset
+
+    index = np.array(span, dtype=np.int32)
+    others = table.select(span).remove_columns(column)
+    if not others.column_names:  # such a table knows no number of rows
+        return Dataset.from_dict({"index": index})
+    return others if "index" in others.column_names else others.add_column("index", index)
+
+
+def identity_of(table: Any, split: str, column: str, label_column: str | None, streaming: bool) -> dict[str, Any]:
+    """By what a continued run knows its pictures again: a fingerprint of them, and one of their labels.
+
+    Of a stream the first 64 pictures count; see `training.fingerprints` for what else may go unnoticed.
+    """
+    if streaming:
+        cells = [row[column] for row in undecoded(table, column).take(STREAM_PICTURES)]
+        return {"pictures": fingerprint(len(cells), lambda rows: [cells[row] for row in rows], kind="stream")}
+    pictures = fingerprint(len(table), Rows(table, split, column, None).cells)
+    if label_column is None:
+        return {"pictures": pictures}
+    labels = sha256_of(json.dumps(table[label_column][:], default=str).encode())[:16]
+    return {"pictures": pictures, "labels": labels}
+
+
+def with_numbered_words(tables: dict[str, Any], column: str) -> dict[str, Any]:
+    """Tables whose `column` of words holds classes, numbered alike in all splits in alphabetical order."""
+    from datasets import ClassLabel
+
+    words = {word for table in tables.values() for word in table.unique(column) if word is not None}
+    return {split: table.cast_column(column, ClassLabel(names=sorted(words))) for split, table in tables.items()}
+
+
 def check_columns(columns: Any, split: str, rows: int) -> None:
     """Tokens of tokens would hide a mistake."""
     if rows == 0:
@@ -192,27 +227,36 @@ def open_token_folder(folder: Path, record: dict[str, Any], overwrite: bool) -> 
     """Makes the folder ready for tokens as `record` describes them; True if it holds all of them already.
 
     Raises:
-        TokenDatasetError: it holds other tokens, or files that are none.
+        TokenDatasetError: it is a file, or holds other tokens, or files that are none.
     """
+    if folder.exists() and not folder.is_dir():
+        raise TokenDatasetError(f"--output_dir {folder} is a file: give a folder.")
     path = folder / RECORD
     found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
     if found and overwrite and path.exists():
         remove_tokens(folder)
         found = []
     if path.exists():
-        present = json.loads(path.read_text(encoding="utf-8"))
-        different = sorted(key for key in record if present.get(key) != record[key])
-        if different:
-            key = different[0]
-            raise TokenDatasetError(
-                f"{folder} holds tokens of {name_of(present)}, encoded with another {key} ({present.get(key)!r}, now "
-                f"{record[key]!r}): give another --output_dir, or --overwrite."
-            )
-        return "splits" in present
+        return check_same_tokens(folder, record)
     if found:
         raise TokenDatasetError(f"{folder} holds other files ({', '.join(found[:3])}): give another --output_dir.")
     write_whole(path, lambda beside: beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8"))
     return False
+
+
+def check_same_tokens(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the tokens in the folder are finished. Raises `TokenDatasetError` if `record` describes other ones."""
+    present = read_record(folder)
+    different = differences(present, record)
+    if different:
+        name = min(different)
+        was, now = entry_of(present, name), entry_of(record, name)
+        kind = name.split(".")[0]
+        raise TokenDatasetError(
+            f"{folder} holds tokens of {name_of(present)}, encoded with another {kind} ({name} was {was!r}, now is "
+            f"{now!r}): give another --output_dir, or --overwrite."
+        )
+    return "splits" in present
 
 
 def remove_tokens(folder: Path) -> None:
@@ -223,68 +267,27 @@ def remove_tokens(folder: Path) -> None:
 
 
 def finish_token_folder(folder: Path, shards: dict[str, list[str]]) -> dict[str, Any]:
-    """Counts rows and codes, writes the card and, last, the finished record. `shards`: file names by split."""
+    """Counts rows and codes, takes hashes, writes the card and, last, the finished record. `shards`: names by split."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    record["splits"] = {
-        split: {"shards": sorted(names), **count_codes(folder, names, record)} for split, names in shards.items()
-    }
-    write_whole(folder / CARD, lambda path: path.write_text(card(record), encoding="utf-8"))
+    record["splits"] = {split: describe_split(folder, sorted(names), record) for split, names in shards.items()}
+    write_whole(folder / CARD, lambda path: path.write_text(token_dataset_card(record), encoding="utf-8"))
     write_whole(folder / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8"))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return record
 
 
-def count_codes(folder: Path, shards: list[str], record: dict[str, Any]) -> dict[str, Any]:
-    """Rows of a split, codes that occur in it, and their perplexity."""
-    import pyarrow.parquet as parquet
-
-    counts, rows = np.zeros(record["codebook_size"], dtype=np.int64), 0
+def describe_split(folder: Path, shards: list[str], record: dict[str, Any]) -> dict[str, Any]:
+    """Shards of a split with their hashes, its rows, the codes that occur in it, and their perplexity."""
+    counts, rows, hashes = np.zeros(record["codebook_size"], dtype=np.int64), 0, {}
     for name in shards:
-        column = parquet.read_table(folder / name, columns=[COLUMN]).column(COLUMN)
-        rows += len(column)
-        for chunk in column.chunks:
+        content = (folder / name).read_bytes()
+        table = as_table(content, folder / name)
+        check_tokens(table, record, folder / name)
+        hashes[name], rows = sha256_of(content), rows + len(table)
+        for chunk in table.column(COLUMN).chunks:
             codes = np.asarray(chunk.flatten()).astype(np.int64)
             counts += np.bincount(codes, minlength=len(counts))
     shares = counts[counts > 0] / counts.sum()
     perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
-    return {"rows": rows, "codes_used": int((counts > 0).sum()), "perplexity": perplexity}
-
-
-def card(record: dict[str, Any]) -> str:
-    """README.md of the data set."""
-    head = {
-        "tags": ["image-tokens", "hf_autoencoders"],
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": s, "path": f"{s}-*.parquet"} for s in record["splits"]]}
-        ],
-        "image_tokenizer": {key: value for key, value in record.items() if key not in ("splits", "image_processor")},
-    }
-    source, depth = record["source"], "x".join(map(str, record["grid_size"]))
-    rows = [
-        f"| {split} | {s['rows']:,} | {s['codes_used']} of {record['codebook_size']} | {s['perplexity']:.1f} |"
-        for split, s in record["splits"].items()
-    ]
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(head, sort_keys=False).rstrip(),
-            "---",
-            f"# Image tokens of {source['dataset_name']}",
-            "",
-            f"Made by {name_of(record)}. Each row holds `image_tokens`, {depth} codes flat in raster order, and the "
-            "other columns of the source.",
-            "",
-            "| split | images | codes used | perplexity |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            "```python",
-            "from hf_autoencoders.priors.token_datasets import load_token_dataset",
-            "",
-            'tokens = load_token_dataset("this/repository", expect=image_model)  # refuses codes of another model',
-            "```",
-            "",
-            "The licence is that of the source data set.",
-            "",
-        ]
-    )
+    used = int((counts > 0).sum())
+    return {"shards": shards, "sha256": hashes, "rows": rows, "codes_used": used, "perplexity": perplexity}
