@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, LDMPipeli
 
 from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.hub.diffusers_export import from_diffusers, to_diffusers
+from hf_autoencoders.hub.parents import load_for_training
 
 
 NET = {
@@ -132,7 +133,9 @@ def test_codes_alone_are_exact_for_every_likelihood(pixels, likelihood):
     [
         (lambda: AEModel(AEConfig(**NET)), "no class for a ae; vae, vqvae and dvae"),
         (lambda: VAEModel(VAEConfig(image_size=16)), "`resnet` backbone only, this model has `conv`"),
-        (lambda: VAEModel(VAEConfig(**NET, attention_levels=[2])), r"also at `attention_levels` \[2\]"),
+        (lambda: vae(encoder_channels=6), "one width of latents, this model has 4 and, .* `encoder_channels` 6"),
+        (lambda: dvae(encoder_only=True), "this model is an encoder alone"),
+        (lambda: VQVAEModel(VQVAEConfig(**NET, **CODES, quantizer="vq", normalize_look_up=True)), "scales them first"),
         (lambda: VQVAEModel(VQVAEConfig(**NET, **CODES, quantizer="fsq")), "the quantizer `fsq` rounds numbers"),
         (lambda: VQVAEModel(VQVAEConfig(**NET, **CODES, quantizer="residual")), "`residual` has 2 codes a position"),
         (lambda: dvae(codebook_size=20_000), "20000 x 20000 numbers; at most 16384"),
@@ -166,6 +169,62 @@ def test_there_and_back_again(pixels, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("levels", [[1], [2], [0, 2]])
+def test_levels_that_attend_go_there_and_come_back(pixels, levels):
+    for model in (vae(attention_levels=levels), vqvae(pixels, attention_levels=levels)):
+        exported = to_diffusers(model)
+        kinds = exported.config.down_block_types
+        assert [level for level, kind in enumerate(kinds) if kind == "AttnDownEncoderBlock2D"] == levels
+        assert_close(exported(pixels).sample, model.reconstruct(pixels))
+        back = from_diffusers(exported)
+        assert list(back.config.attention_levels) == levels
+        assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_an_autoencoder_without_its_two_convolutions_comes_back_without_them(pixels):
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    net = {**blocks, "block_out_channels": [16, 32], "norm_num_groups": 8, "sample_size": 16, "latent_channels": 16}
+    kl = AutoencoderKL(
+        **net, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159
+    ).eval()
+    back = to_diffusers(from_diffusers(kl.to(torch.bfloat16)))
+    assert back.dtype == torch.bfloat16 and not back.config.use_quant_conv and not back.config.use_post_quant_conv
+    assert (back.config.scaling_factor, back.config.shift_factor) == (0.3611, 0.1159)
+    assert {n: (w.dtype, w.tolist()) for n, w in kl.state_dict().items()} == {
+        n: (w.dtype, w.tolist()) for n, w in back.state_dict().items()
+    }
+
+
+@torch.no_grad()
+def test_a_dvae_with_two_convolutions_before_its_logits_is_exported_with_one(pixels):
+    model = dvae(latent_channels=8, logits_channels=10)
+    exported = to_diffusers(model)
+    assert_close(exported.encode(pixels).latents, model.encode(pixels).latents)
+    assert_close(exported(pixels).sample, model.reconstruct(pixels))
+
+
+@torch.no_grad()
+def test_training_starts_from_a_folder_of_ours_of_diffusers_or_of_a_pipeline(pixels, tmp_path):
+    model = vqvae(pixels, latent_channels=8)
+    model.save_pretrained(tmp_path / "ours")
+    to_diffusers(model.half()).save_pretrained(tmp_path / "diffusers")
+    to_diffusers(model).save_pretrained(tmp_path / "pipeline" / "vqvae")
+    (tmp_path / "pipeline" / "model_index.json").write_text('{"vqvae": ["diffusers", "VQModel"]}')
+    for folder in ("ours", "diffusers", "pipeline"):
+        parent = load_for_training(tmp_path / folder)
+        assert parent.dtype == torch.float32 and type(parent) is VQVAEModel
+        assert torch.equal(parent.get_image_tokens(pixels), model.float().get_image_tokens(pixels))
+    assert load_for_training(tmp_path / "ours", image_size=32).config.image_size == 32
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="has no config.json"):
+        load_for_training(tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
+    with pytest.raises(ValueError, match="holds a AutoencoderTiny; AutoencoderKL and VQModel can be read"):
+        load_for_training(tmp_path / "other")
+
+
+@torch.no_grad()
 def test_models_of_diffusers_become_ours(pixels):
     torch.manual_seed(0)
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
@@ -178,8 +237,10 @@ def test_models_of_diffusers_become_ours(pixels):
     assert_close(from_diffusers(vq).reconstruct(pixels), vq(pixels).sample)
     with pytest.raises(ValueError, match="has `norm_type` 'spatial'"):
         from_diffusers(VQModel(**{**net, "block_out_channels": [32, 32], "norm_num_groups": 32}, norm_type="spatial"))
-    with pytest.raises(ValueError, match="DownEncoderBlock2D alone, this model also has AttnDownEncoderBlock2D"):
+    with pytest.raises(ValueError, match=r"attend at the same levels; of this model they do at \[1\] and \[\]"):
         from_diffusers(VQModel(**{**net, "down_block_types": ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]}))
+    with pytest.raises(ValueError, match="AttnDownEncoderBlock2D, this model also has SkipDownBlock2D"):
+        from_diffusers(VQModel(**{**net, "down_block_types": ["DownEncoderBlock2D", "SkipDownBlock2D"]}))
 
 
 def test_a_saved_pipeline_opens_in_a_process_without_our_package(pixels, tmp_path):

@@ -7,24 +7,26 @@
 
 An exported object is exact: the same latents and codes, pictures equal to rounding. It is what a saved pipeline must
 hold, since diffusers downloads no component from a package that it does not know. What diffusers' nets cannot hold is
-refused by name: other backbones than `resnet`, attention between the residual blocks, likelihoods whose mean is not
-the decoder's own output, several codes a position.
+refused by name: other backbones than `resnet`, likelihoods whose mean is not the decoder's own output, several codes a
+position.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
-from hf_autoencoders.models.configuration_vae import VAEConfig
-from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 from hf_autoencoders.models.modeling_vae import VAEModel
 from hf_autoencoders.models.modeling_vqvae import VQVAEModel
 
+from .converters import build
+from .source_diffusers import BLOCKS, diffusers_net
+from .source_vqgan import CONVOLUTIONS, has_identities
+
 
 EXACT_LIKELIHOODS = ("mse", "l1")
-BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
 MOST_ONE_HOT = 16_384  # codes of a dVAE; their identity matrix then takes 1 GiB
 
 
@@ -55,7 +57,7 @@ def to_diffusers(
         "in_channels": config.num_channels,
         "out_channels": config.num_channels,
         "block_out_channels": list(config.block_out_channels),
-        **{name: [kind] * len(config.block_out_channels) for name, kind in BLOCKS.items()},
+        **block_types(config),
         "layers_per_block": config.layers_per_block,
         "norm_num_groups": config.norm_num_groups,
         "mid_block_add_attention": config.mid_block_add_attention,
@@ -67,8 +69,18 @@ def to_diffusers(
         if lookup_from_codebook:
             raise ValueError("`lookup_from_codebook` belongs to models with a codebook; this is a vae.")
         statistics = {name: getattr(config, name) for name in ("shift_factor", "latents_mean", "latents_std")}
-        exported = AutoencoderKL(latent_channels=config.latent_channels, **statistics, **common)
-        return filled(exported, parts(model, codes_only))
+        weights = parts(model, codes_only)
+        convolutions = not has_identities(weights)  # newer autoencoders have none
+        if not convolutions:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(CONVOLUTIONS)}
+        exported = AutoencoderKL(
+            latent_channels=config.latent_channels,
+            use_quant_conv=convolutions,
+            use_post_quant_conv=convolutions,
+            **statistics,
+            **common,
+        )
+        return filled(exported, weights)
     codebook = code_vectors(model)
     exported = VQModel(
         latent_channels=config.encoder_channels,
@@ -80,6 +92,13 @@ def to_diffusers(
     return filled(exported, {**parts(model, codes_only), "quantize.embedding.weight": codebook, **dvae_look_up(model)})
 
 
+def block_types(config: Any) -> dict[str, list[str]]:
+    """diffusers' name of each level, in the order that they run; with attention where ours have it."""
+    attends = [level in config.attention_levels for level in range(len(config.block_out_channels))]
+    orders = {"down_block_types": attends, "up_block_types": attends[::-1]}
+    return {name: [BLOCKS[name][attend] for attend in order] for name, order in orders.items()}
+
+
 def refuse(config: Any, codes_only: bool) -> None:
     """Raises ValueError for what diffusers' classes cannot hold."""
     if config.model_type not in ("vae", "vqvae", "dvae"):
@@ -88,11 +107,15 @@ def refuse(config: Any, codes_only: bool) -> None:
         raise ValueError(
             f"diffusers' autoencoders have the `resnet` backbone only, this model has `{config.backbone}`."
         )
-    if config.attention_levels:
+    if config.encoder_only:
+        raise ValueError("diffusers' autoencoders have a decoder, this model is an encoder alone (`encoder_only`).")
+    if config.model_type == "vae" and config.encoder_channels not in (None, config.latent_channels):
         raise ValueError(
-            "diffusers' autoencoders attend at the middle only, this model also at `attention_levels` "
-            f"{list(config.attention_levels)}."
+            f"AutoencoderKL has one width of latents, this model has {config.latent_channels} and, before "
+            f"`quant_conv`, `encoder_channels` {config.encoder_channels}."
         )
+    if config.model_type == "vqvae" and config.normalize_look_up:
+        raise ValueError("VQModel decodes the vectors that it compares, this model scales them first (Janus).")
     if config.model_type == "vqvae" and config.quantizer in ("fsq", "residual"):
         why = "rounds numbers" if config.quantizer == "fsq" else f"has {config.num_quantizers} codes a position"
         raise ValueError(f"VQModel looks one code up at each position; the quantizer `{config.quantizer}` {why}.")
@@ -132,7 +155,17 @@ def dvae_look_up(model: nn.Module) -> dict[str, Tensor]:
         return {}
     convolution = model.post_quant_conv
     weight = convolution.weight[:, :, 0, 0].double() @ model.quantize.embedding.weight.T.double()  # (width, K)
-    return {"post_quant_conv.weight": weight[:, :, None, None]}
+    return {"post_quant_conv.weight": weight[:, :, None, None], **dvae_logits(model)}
+
+
+def dvae_logits(model: nn.Module) -> dict[str, Tensor]:
+    """Where two 1x1 convolutions give the logits, the one that does the same: W2 W1, W2 b1 + b2."""
+    if model.logits_conv is None:
+        return {}
+    first, second = model.quant_conv, model.logits_conv
+    outer = second.weight[:, :, 0, 0].double()
+    weight, bias = outer @ first.weight[:, :, 0, 0].double(), outer @ first.bias.double() + second.bias.double()
+    return {"quant_conv.weight": weight[:, :, None, None], "quant_conv.bias": bias}
 
 
 def filled(exported: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
@@ -145,78 +178,34 @@ def filled(exported: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 # -- and back ----------------------------------------------------------------------------------------------------------
 
 
-def from_diffusers(source: AutoencoderKL | VQModel | str, **config_fields) -> VAEModel | VQVAEModel:
-    """An AutoencoderKL as VAE, a VQModel as VQ-VAE (quantizer `vq`), in eval mode.
+def from_diffusers(
+    source: AutoencoderKL | VQModel | str | Path,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    **config_fields: Any,
+) -> VAEModel | VQVAEModel:
+    """An AutoencoderKL as VAE, a VQModel as VQ-VAE (quantizer `vq`), in eval mode, in its own dtype.
 
     Args:
         source: the object, or the folder or Hub id of one.
-        config_fields: what diffusers does not tell, such as `reconstruction_loss` (`mse` if not given) or `quantizer`.
+        revision, subfolder: of a Hub id or folder, as diffusers takes them.
+        config_fields: what diffusers does not tell, such as `reconstruction_loss` (`mse` if not given).
 
     Raises:
         ValueError: what our classes do not hold, by name.
     """
-    if isinstance(source, str):
-        source = read_diffusers(source)
-    config = source.config
-    refuse_foreign(config)
-    size = config.sample_size
-    shared = {
-        "backbone": "resnet",
-        "image_size": size if isinstance(size, int) else list(size),
-        "num_channels": config.in_channels,
-        "block_out_channels": list(config.block_out_channels),
-        "layers_per_block": config.layers_per_block,
-        "norm_num_groups": config.norm_num_groups,
-        "mid_block_add_attention": config.mid_block_add_attention,
-        "scaling_factor": config.scaling_factor,
-        "force_upcast": config.force_upcast,
-        "latent_channels": config.latent_channels,
-    }
-    if "num_vq_embeddings" in config:
-        width = config.latent_channels if config.vq_embed_dim is None else config.vq_embed_dim
-        vq = {"codebook_size": config.num_vq_embeddings, "codebook_dim": width, "quantizer": "vq"}
-        model = VQVAEModel(VQVAEConfig(**{**shared, **vq, **config_fields}))
-    else:
-        statistics = {name: getattr(config, name) for name in ("shift_factor", "latents_mean", "latents_std")}
-        model = VAEModel(VAEConfig(**{**shared, **statistics, **config_fields}))
-    weights = with_convolutions(source, model)
-    model.load_state_dict(weights)
-    return model.to(next(source.parameters()).dtype).eval()
+    if isinstance(source, (str, Path)):
+        source = read_diffusers(str(source), revision, subfolder)
+    settings = {**source.config, "_class_name": type(source).__name__}
+    return build(diffusers_net(source.state_dict(), None, settings, **config_fields))
 
 
-def read_diffusers(name: str) -> AutoencoderKL | VQModel:
+def read_diffusers(name: str, revision: str | None = None, subfolder: str | None = None) -> AutoencoderKL | VQModel:
     """A saved AutoencoderKL or VQModel, told apart by its config."""
-    kind = AutoencoderKL.load_config(name).get("_class_name")
+    place = {"revision": revision, "subfolder": subfolder}
+    kind = AutoencoderKL.load_config(name, **place).get("_class_name")
     classes = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
     if kind not in classes:
         raise ValueError(f"{name} holds a {kind}; AutoencoderKL and VQModel can be read.")
-    return classes[kind].from_pretrained(name)
-
-
-def refuse_foreign(config: Any) -> None:
-    if "num_vq_embeddings" not in config and "use_quant_conv" not in config:
-        raise ValueError("Only AutoencoderKL and VQModel can be read.")
-    for name, ours in BLOCKS.items():
-        foreign = sorted(set(config[name]) - {ours})
-        if foreign:
-            raise ValueError(
-                f"Our `resnet` backbone is made of {ours} alone, this model also has {', '.join(foreign)}."
-            )
-    if config.act_fn not in ("silu", "swish"):
-        raise ValueError(f"Our `resnet` backbone computes with silu, this model with {config.act_fn!r}.")
-    if config.get("norm_type", "group") != "group":
-        raise ValueError(f"Our decoder has group norms, this VQModel has `norm_type` {config.norm_type!r} (MoVQ).")
-    if config.in_channels != config.out_channels:
-        raise ValueError(
-            f"Our models give as many channels as they take; this one {config.in_channels} and {config.out_channels}."
-        )
-
-
-def with_convolutions(source: nn.Module, model: nn.Module) -> dict[str, Tensor]:
-    """The source's weights; identities for the 1x1 convolutions that newer AutoencoderKLs leave out."""
-    weights = dict(source.state_dict())
-    for name in ("quant_conv", "post_quant_conv"):
-        if f"{name}.weight" not in weights:
-            width = getattr(model, name).weight.shape[0]
-            weights |= {f"{name}.weight": torch.eye(width)[:, :, None, None], f"{name}.bias": torch.zeros(width)}
-    return weights
+    return classes[kind].from_pretrained(name, torch_dtype="auto", **place)
