@@ -355,8 +355,16 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
     assert "8 pictures" in capsys.readouterr().out
     assert sample.main([*map(str, given)]) == 0  # the model's own prior
     for wrong, says in (
-        (["--temperature", 0, "--prior", trained], "--temperature must be positive"),
+        (["--temperature", 0, "--prior", trained], "`temperature` must be a finite number above 0, got 0.0"),
         (["--labels", 11, "--prior", trained], "Labels must lie in 0..9"),
+        (["--labels", "seven", "--prior", trained], "There is no class 'seven'; the classes: 0, 1, 2"),
+        (["--temperature", "nan", "--prior", trained], "`temperature` must be a finite number above 0, got nan"),
+        (["--top_p", 1.5, "--prior", trained], "`top_p` must lie in (0, 1], got 1.5"),
+        (["--guidance_scale", "inf", "--prior", trained], "`guidance_scale` must be a finite number, got inf"),
+        (["--num_images", 10**12, "--prior", trained], "`num_images` must be a whole number in 1..1048576"),
+        (["--num_images", 10**12], "`num_images` must be a whole number in 1..1048576"),
+        (["--seed", -1], "--seed must lie in 0.."),
+        (["--columns", 0], "--batch_size and --columns must be at least 1"),
         (["--prior", tmp_path / "nothing"], "cannot be loaded"),
         (["--judge", "x", "--prior", trained], "--judge has no effect without --measure"),
         (["--top_q", 1], "Unknown argument '--top_q'"),

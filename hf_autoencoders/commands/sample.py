@@ -17,17 +17,21 @@ from typing import Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 
 from ..evaluation.features import measure_samples
+from ..models.image_token_ids import ImageTokenIds, as_class_numbers, check_count, check_sampling
 from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
 from ..priors.sheets import picture_grid
 from ..training.arguments import Parser, knob
 from ..training.checkpoints import write_atomically
 from ..training.data import load_images
+
+
+MOST_GIB = 64  # of pictures in memory
 
 
 @dataclass
@@ -39,7 +43,9 @@ class SampleArguments:
     )
     prior: str | None = knob(None, "folder or Hub id of the prior")
     output: str = knob("samples.png", "picture to write")
-    labels: list[int] = knob([], "classes, each drawn --num_images times (default: all classes of the prior)")
+    labels: list[str] = knob(
+        [], "classes by name or number, each drawn --num_images times (default: all classes of the prior)"
+    )
     num_images: int = knob(8, "pictures of each class; without classes, in all")
     unconditional: bool = knob(False, "draw without classes from a prior that knows some")
     temperature: float = knob(1.0, "below 1: likelier codes")
@@ -71,10 +77,12 @@ def check(arguments: SampleArguments, unknown: list[str]) -> None:
         raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
     if arguments.image_tokenizer is None:
         raise ValueError("--image_tokenizer is needed: the model that makes pictures of codes.")
-    if arguments.temperature <= 0 or not 0 < arguments.top_p <= 1 or arguments.top_k < 0:
-        raise ValueError("--temperature must be positive, --top_p in (0, 1] and --top_k at least 0.")
-    if min(arguments.num_images, arguments.batch_size, arguments.columns or 1) < 1:
-        raise ValueError("--num_images, --batch_size and --columns must be at least 1.")
+    check_sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+    check_count(arguments.num_images)
+    if min(arguments.batch_size, 1 if arguments.columns is None else arguments.columns) < 1:
+        raise ValueError("--batch_size and --columns must be at least 1.")
+    if not 0 <= arguments.seed < 2**63:
+        raise ValueError(f"--seed must lie in 0..{2**63 - 1}, got {arguments.seed}.")
     if arguments.unconditional and arguments.labels:
         raise ValueError("--labels and --unconditional exclude each other.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -97,11 +105,12 @@ def draw(arguments: SampleArguments) -> None:
     started = time.perf_counter()
     if arguments.prior is None and not hasattr(image_model, "generate_images"):
         check_no_prior(arguments)
+        check_memory(image_model.config, arguments.num_images)
         labels, pictures = None, image_model.sample(arguments.num_images, generator=generator)
     else:
         labels, pictures = draw_from_prior(arguments, image_model, device, generator)
     seconds = time.perf_counter() - started
-    columns = arguments.columns or (arguments.num_images if labels else min(10, len(pictures)))
+    columns = min(arguments.columns or (arguments.num_images if labels else 10), len(pictures))
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
     picture_grid(pictures, columns).save(arguments.output)
     print(f"{len(pictures)} pictures in {seconds:.1f} s, {len(pictures) / seconds:.1f} images/s: {arguments.output}")
@@ -109,16 +118,28 @@ def draw(arguments: SampleArguments) -> None:
         measure(arguments, pictures.cpu(), labels)
 
 
-def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int] | None) -> None:
-    """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture."""
+def check_memory(config, count: int) -> None:
+    """Raises ValueError where so many pictures, kept until all are drawn, would take more memory than is sensible."""
+    config = getattr(config, "image_model", config)  # an ImageTokenLM holds one
+    gib = count * config.num_channels * config.height * config.width * 4 / 2**30
+    if gib > MOST_GIB:
+        raise ValueError(f"{count:,} pictures would take {gib:,.0f} GiB at once: draw fewer, more than once.")
+
+
+def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int | str] | None) -> None:
+    """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture.
+
+    `labels`: names of the classes asked for, or numbers where the prior knows no names.
+    """
     processor = load(AutoImageProcessor.from_pretrained, arguments.image_tokenizer)
     images = load_images(arguments.measure, to_uint8=processor.to_uint8, max_train_samples=len(pictures))
     judge = load_judge(arguments.judge) if arguments.judge else None
     reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
     both = labels is not None and images.train.labels is not None
+    asked = as_class_numbers(labels, images.train.names or ()) if both else None
     figures = measure_samples(
         pictures, reference["pixel_values"], real["pixel_values"], load_digits_classifier(), judge=judge,
-        labels=torch.tensor(labels) if both else None, real_labels=images.train.labels if both else None,
+        labels=asked, real_labels=images.train.labels if both else None,
     )  # fmt: skip
     for name in (name for name in figures if f"{name}_of_real_data" in figures):
         print(f"  {name} {figures[name]:.4g} (real data: {figures[name + '_of_real_data']:.4g})")
@@ -131,17 +152,22 @@ def draw_from_prior(arguments: SampleArguments, image_model, device: str, genera
     """(labels or None, pictures)"""
     options = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "guidance_scale")}
     if arguments.prior is None:
-        labels, count = wanted(arguments, image_model.config.num_classes)
+        labels, count = wanted(arguments, image_model.config.token_ids, image_model.config)
         return labels, image_model.generate_images(labels, count, generator=generator, **options)
     prior = load(load_prior, arguments.prior).to(device)
-    labels, count = wanted(arguments, sequencer_of(prior).num_classes)
+    labels, count = wanted(arguments, sequencer_of(prior).ids, image_model.config)
     options["batch_size"] = arguments.batch_size
     return labels, generate_images(prior, image_model, labels, num_images=count, generator=generator, **options)
 
 
-def wanted(arguments: SampleArguments, classes: int) -> tuple[list[int] | None, int | None]:
-    """The class of each picture, or how many without."""
-    chosen = arguments.labels or ([] if arguments.unconditional else list(range(classes)))
+def wanted(
+    arguments: SampleArguments, ids: ImageTokenIds, config: PreTrainedConfig
+) -> tuple[list[int | str] | None, int | None]:
+    """The class of each picture, by name where the prior knows names; or how many pictures without."""
+    chosen = ids.classes(arguments.labels) if arguments.labels else []
+    if not chosen and not arguments.unconditional:
+        chosen = list(ids.class_names) or list(range(ids.num_classes))
+    check_memory(config, max(1, len(chosen)) * arguments.num_images)
     if not chosen:
         return None, arguments.num_images
     return [label for label in chosen for _ in range(arguments.num_images)], None

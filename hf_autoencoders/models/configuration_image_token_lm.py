@@ -25,6 +25,7 @@ class ImageTokenLMConfig(PreTrainedConfig):
             `vocab_size` is that of `token_ids`.
         num_classes (`int`): classes that a picture can be asked for; 0 for none.
         class_dropout (`float`): share of training sequences without their class; guidance needs some.
+        class_names (`list[str]`): of the classes, by which they can be asked for; None if they have only numbers.
     """
 
     model_type = "image_token_lm"
@@ -33,6 +34,7 @@ class ImageTokenLMConfig(PreTrainedConfig):
     language_model: dict[str, Any] | PreTrainedConfig | None = None
     num_classes: int = 0
     class_dropout: float | int = 0.0
+    class_names: list[str] | tuple[str, ...] | None = None
     tie_word_embeddings: bool = False  # the language model ties its own
 
     def __post_init__(self, **kwargs):
@@ -45,7 +47,8 @@ class ImageTokenLMConfig(PreTrainedConfig):
         """Which number stands for what in the language model's vocabulary."""
         height, width = self.image_model.grid_size
         num_tokens = height * width * self.image_model.codes_per_position
-        return ImageTokenIds(self.image_model.codebook_size, num_tokens, self.num_classes, self.class_dropout)
+        names = tuple(self.class_names or ())
+        return ImageTokenIds(self.image_model.codebook_size, num_tokens, self.num_classes, self.class_dropout, names)
 
     def validate_vocabulary(self):
         if self.num_classes < 0 or not 0 <= self.class_dropout < 1:
@@ -53,6 +56,8 @@ class ImageTokenLMConfig(PreTrainedConfig):
                 "`num_classes` must be >= 0 and `class_dropout` in [0, 1), "
                 f"got {self.num_classes} and {self.class_dropout}."
             )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} `class_names` do not name {self.num_classes} classes.")
         ids, found = self.token_ids, self.language_model.vocab_size
         if found != ids.vocab_size:
             raise ValueError(

@@ -30,6 +30,7 @@ class ImageTokenIds:
         num_classes: C; 0 for a model of pictures alone.
         class_dropout: share of training sequences whose class was replaced by `begin`. Without any, the model never
             learned what guidance compares with.
+        class_names: of the C classes, by which they can be asked for; empty if they have only numbers.
 
     >>> ids = ImageTokenIds(codebook_size=128, num_tokens=49, num_classes=10)
     >>> ids.begin, ids.mask, ids.vocab_size, ids.prompt([3, 7]).tolist()
@@ -40,6 +41,7 @@ class ImageTokenIds:
     num_tokens: int
     num_classes: int = 0
     class_dropout: float = 0.0
+    class_names: tuple[str, ...] = ()
 
     @property
     def begin(self) -> int:
@@ -53,16 +55,25 @@ class ImageTokenIds:
     def vocab_size(self) -> int:
         return self.begin + 2
 
-    def prompt(self, labels: Sequence[int] | Tensor | None = None, num_images: int | None = None) -> Tensor:
-        """First token of each sequence, (B, 1) int64: its class, or `begin` for `num_images` without one."""
+    def classes(self, labels: Sequence[int | str]) -> list[int | str]:
+        """These classes by name, or by number where there are no names. Raises ValueError for one that is unknown."""
+        numbers = (self.prompt(labels)[:, 0] - self.codebook_size).tolist()
+        return [self.class_names[number] for number in numbers] if self.class_names else numbers
+
+    def prompt(self, labels: Sequence[int | str] | Tensor | None = None, num_images: int | None = None) -> Tensor:
+        """First token of each sequence, (B, 1) int64: its class, or `begin` for `num_images` without one.
+
+        Args:
+            labels: class of each picture, its number or its name.
+        """
         if labels is None:
             if num_images is None:
                 raise ValueError("Without labels, `num_images` must say how many (at least 1); got None.")
             check_count(num_images)
             return torch.full((num_images, 1), self.begin)
-        labels = as_class_numbers(labels)
         if not self.num_classes:
             raise ValueError("Labels were given, but this model was made without classes (`num_classes` is 0).")
+        labels = as_class_numbers(labels, self.class_names)
         if labels.dim() != 1 or labels.is_floating_point() or not labels.numel():
             raise ValueError(f"`labels` must be a list of class numbers, got {labels.dtype} {tuple(labels.shape)}.")
         if num_images is not None and num_images != len(labels):
@@ -121,12 +132,35 @@ def check_count(num_images: int) -> None:
         raise ValueError(f"`num_images` must be a whole number in 1..{MAX_IMAGES}, got {num_images!r}.")
 
 
-def as_class_numbers(labels: Sequence[int] | Tensor) -> Tensor:
-    """`labels` as a tensor. Raises ValueError for what is no list of numbers."""
+def as_class_numbers(labels: Sequence[int | str] | Tensor, names: Sequence[str] = ()) -> Tensor:
+    """Numbers of the classes, names among `names` replaced by their place.
+
+    >>> as_class_numbers(["eel", 0, "1"], names=["cat", "eel"])
+    tensor([1, 0, 1])
+
+    Raises:
+        ValueError: a name that is not among them, or what is no list of numbers and names.
+    """
+    if isinstance(labels, str):
+        raise ValueError(f"`labels` must be a list, got the text {labels!r}.")
+    if isinstance(labels, list | tuple):
+        labels = [number_of_class(label, names) if isinstance(label, str) else label for label in labels]
     try:
         return torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"`labels` must be a list of class numbers, got {labels!r}.") from error
+
+
+def number_of_class(name: str, names: Sequence[str]) -> int:
+    """Its place among `names`; else the number that it spells."""
+    if name in names:
+        return list(names).index(name)
+    if name.removeprefix("-").isdecimal():
+        return int(name)
+    if not names:
+        raise ValueError(f"`labels` must be a list of class numbers, got {name!r}: this model knows no names.")
+    known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise ValueError(f"There is no class {name!r}; the classes: {known}.")
 
 
 def check_sampling(
@@ -174,7 +208,7 @@ def generate_ids(
     """New pictures as image tokens (B, num_tokens), from anything with transformers' `generate`.
 
     Args:
-        labels: class of each picture. Without them, `num_images` pictures.
+        labels: class of each picture, its number or its name. Without them, `num_images` pictures.
         generator: same state, same pictures.
         guidance_scale: > 1 leads further towards the class.
         options: of `generate`: temperature, top_k, top_p, do_sample, ...

@@ -70,6 +70,7 @@ class ImageTokenLM(PreTrainedModel):
         language_model: PreTrainedModel,
         num_classes: int = 0,
         class_dropout: float = 0.0,
+        class_names: Sequence[str] | None = None,
     ) -> "ImageTokenLM":
         """Both models in one, with copies of their weights.
 
@@ -81,6 +82,7 @@ class ImageTokenLM(PreTrainedModel):
             language_model={**language_model.config.to_dict(), "_name_or_path": ""},
             num_classes=num_classes,
             class_dropout=class_dropout,
+            class_names=list(class_names) if class_names else None,
         )
         model = cls(config)
         model.image_model.load_state_dict(image_model.state_dict())
@@ -94,7 +96,7 @@ class ImageTokenLM(PreTrainedModel):
     @torch.no_grad()
     def generate_images(
         self,
-        labels: Sequence[int] | Tensor | None = None,
+        labels: Sequence[int | str] | Tensor | None = None,
         num_images: int | None = None,
         generator: torch.Generator | None = None,
         guidance_scale: float = 1.0,
@@ -103,7 +105,7 @@ class ImageTokenLM(PreTrainedModel):
         """New pictures (B, C, H, W) on the [-1, 1] scale.
 
         Args:
-            labels: class of each picture. Without them, `num_images` pictures.
+            labels: class of each picture, its number or its name. Without them, `num_images` pictures.
             generator: same state, same pictures.
             guidance_scale: > 1 leads further towards the class; the model must know a null class.
             options: of transformers' `generate`: temperature, top_k, top_p, ...

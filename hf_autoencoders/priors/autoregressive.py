@@ -174,7 +174,7 @@ def way_of_drawing(prior: PreTrainedModel) -> Callable[..., Tensor]:
 
 def generate_image_tokens(
     prior: PreTrainedModel,
-    labels: Sequence[int] | Tensor | None = None,
+    labels: Sequence[int | str] | Tensor | None = None,
     *,
     num_images: int | None = None,
     generator: torch.Generator | None = None,
@@ -198,7 +198,7 @@ def generate_image_tokens(
 def generate_images(
     prior: PreTrainedModel,
     image_model,
-    labels: Sequence[int] | Tensor | None = None,
+    labels: Sequence[int | str] | Tensor | None = None,
     *,
     num_images: int | None = None,
     generator: torch.Generator | None = None,
@@ -212,7 +212,7 @@ def generate_images(
     Args:
         prior: from `build_prior` or train_prior.py.
         image_model: the model whose tokens the prior knows.
-        labels: class of each picture. Without them, `num_images` pictures.
+        labels: class of each picture, its number or its name. Without them, `num_images` pictures.
         generator: same state, same pictures.
         guidance_scale: > 1 leads further towards the class; the prior must know a null class.
         sequencer: the prior's own, if None.

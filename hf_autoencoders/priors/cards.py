@@ -2,6 +2,7 @@
 """The README.md of a prior, and of a prior and its image model in one, from what the run measured and nothing else."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ def asked(sequencer: ImageTokenSequencer) -> str:
     return f"labels=[{min(3, classes - 1)}, {min(7, classes - 1)}]{guidance}"
 
 
+def classes_in_words(sequencer: ImageTokenSequencer) -> str:
+    """
+    >>> classes_in_words(ImageTokenSequencer(8, (2, 2), num_classes=2, class_names=["cat", "eel"]))
+    '2 classes (cat, eel)'
+    """
+    names = sequencer.class_names or []
+    shown = ", ".join(escaped(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"{sequencer.num_classes} classes" + (f" ({shown})" if names else "")
+
+
+def escaped(name: str) -> str:
+    """A class name as plain words of a Markdown line: nothing of it is markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$&])", r"\\\1", " ".join(name.split()))
+
+
 def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, snippet: str) -> str:
     grid, dataset = "x".join(map(str, sequencer.grid_size)), record["dataset"]["name"]
     bound = " (of a masked model: bounds from above)" if record["architecture"] == "masked" else ""
@@ -74,7 +90,7 @@ def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, sni
 # {title}
 
 A {record["architecture"]} model ({record["parameters"] / 1e6:.2f} M parameters) of {sequencer.codebook_size} codes on \
-a {grid} grid, {sequencer.num_classes} classes, trained {record["steps"]} steps on {dataset}.
+a {grid} grid, {classes_in_words(sequencer)}, trained {record["steps"]} steps on {dataset}.
 
 ![samples](samples.png)
 

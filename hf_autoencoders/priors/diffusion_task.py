@@ -24,6 +24,7 @@ from ..training.batches import evaluation_batches
 from ..training.data import ImageSplits
 from ..training.engine import Run
 from ..training.task import Task
+from .classes import settle_classes
 from .diffusion_training import OF_SAMPLES
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
@@ -181,16 +182,20 @@ class DiffusionInTraining(nn.Module):
 
 
 def encode(arguments: Arguments, image_model, pictures: ImageSplits, say) -> tuple[Latents, Latents]:
-    """Latents of both splits at unit spread; measures the spread where nobody did."""
+    """Latents of both splits at unit spread; measures the spread where nobody did. Classes are settled first."""
     batch_size = arguments.training.eval_batch_size
+    classes, labels = 0, None
+    if not arguments.model["unconditional"]:
+        classes, labels = settle_classes(pictures.train, pictures.eval, say)
     if not has_scale(image_model):
         generator = torch.Generator(image_model.device).manual_seed(arguments.run.seed)
         image_model.measure_latents(pixel_batches(image_model, pictures.train, batch_size), generator)
         say(f"the image model does not know its scaling_factor; measured {image_model.config.scaling_factor:.4g}")
     say(f"encoding {len(pictures.train):,} + {len(pictures.eval):,} images of {pictures.name}")
     train, held_out = (encode_latents(image_model, part, batch_size) for part in (pictures.train, pictures.eval))
-    if arguments.model["unconditional"]:
+    if not classes:
         return train.without_labels(), held_out.without_labels()
+    held_out.labels = labels
     return train, held_out
 
 

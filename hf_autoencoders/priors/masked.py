@@ -97,7 +97,7 @@ def nats_bound(
 def draw_masked_ids(
     prior: PreTrainedModel,
     ids: ImageTokenIds,
-    labels: Sequence[int] | Tensor | None = None,
+    labels: Sequence[int | str] | Tensor | None = None,
     num_images: int | None = None,
     generator: torch.Generator | None = None,
     guidance_scale: float = 1.0,

@@ -174,7 +174,7 @@ class PixelCNNPrior(PreTrainedModel):
     def draw_ids(
         self,
         ids: ImageTokenIds,
-        labels: Sequence[int] | Tensor | None = None,
+        labels: Sequence[int | str] | Tensor | None = None,
         num_images: int | None = None,
         generator: torch.Generator | None = None,
         guidance_scale: float = 1.0,

@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from ..training.arguments import Arguments
 from ..training.data import ImageSplits, load_images
+from .classes import settle_classes
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset
 from .token_encoding import encode_in_memory
@@ -56,28 +57,44 @@ class Sequences(Dataset):
 @dataclass
 class TokenSplits:
     """Tokens to train on and to evaluate on; `images`: the held-out pictures, where there are any, and the image
-    model's `figures` on them, once they are measured."""
+    model's `figures` on them, once they are measured; `num_classes`: that both splits agree on, 0 without classes."""
 
     name: str
     train: TokenDataset
     eval: TokenDataset
+    num_classes: int = 0
     images: Any = None
     figures: dict[str, float] | None = None
 
 
 def read_tokens(arguments: Arguments, image_model, processor, device: torch.device, say: Callable) -> TokenSplits:
-    """Encodes pictures, or reads tokens and makes sure that they are of this model."""
+    """Encodes pictures, or reads tokens and makes sure that they are of this model. Classes are settled first."""
     data, batch_size = arguments.data, arguments.training.eval_batch_size
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         train = read(split=data.train_split).first(data.max_train_samples)
         held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
-        return TokenSplits(data.token_dataset, train, held_out)
-    images = read_pictures(arguments, processor)
-    image_model.to(device)
-    say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
-    train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
-    return TokenSplits(images.name, train, held_out, images.eval)
+        classes, labels = classes_of(arguments, train, held_out, say)
+        splits = TokenSplits(data.token_dataset, train, held_out, classes)
+    else:
+        images = read_pictures(arguments, processor)
+        classes, labels = classes_of(arguments, images.train, images.eval, say)
+        image_model.to(device)
+        say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
+        train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
+        splits = TokenSplits(images.name, train, held_out, classes, images.eval)
+    splits.eval.labels = labels
+    return splits
+
+
+def classes_of(arguments: Arguments, train: Any, held_out: Any, say: Callable) -> tuple[int, Tensor | None]:
+    """See `settle_classes`; no class where the user wants none."""
+    if arguments.model["unconditional"]:
+        return 0, None
+    count, labels = settle_classes(train, held_out, say)
+    if not count:
+        say("no column of classes was found: the prior knows none (--label_column names one)")
+    return count, labels
 
 
 def held_out_split(name: str) -> str:

@@ -29,7 +29,6 @@ from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_figures import evaluate_prior, without_class
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
-from .token_datasets import TokenDataset
 from .token_records import public_name
 from .training import LANGUAGE_MODELS
 
@@ -65,7 +64,7 @@ class PriorTask(Task):
             raise ValueError(f"{knobs['image_tokenizer']} is a {kind}, which has no image tokens.")
         self.tokens = read_tokens(self.arguments, self.image_model, self.processor, accelerator.device, say)
         self.image_model.to(accelerator.device)
-        self.sequencer = build_sequencer(self.arguments, self.image_model, self.tokens.train)
+        self.sequencer = build_sequencer(self.arguments, self.image_model, self.tokens)
         self.train_set = Sequences(self.tokens.train, self.sequencer)
 
     def build(self, accelerator: Accelerator) -> nn.Module:
@@ -127,7 +126,7 @@ class PriorTask(Task):
             if self.has_image_token_lm():
                 sequencer = self.sequencer
                 whole = ImageTokenLM.from_parts(
-                    self.image_model, model.prior, sequencer.num_classes, sequencer.class_dropout
+                    self.image_model, model.prior, sequencer.num_classes, sequencer.class_dropout, sequencer.class_names
                 )
                 whole.save_pretrained(folder / IMAGE_TOKEN_LM)
                 self.processor.save_pretrained(folder / IMAGE_TOKEN_LM)
@@ -170,13 +169,13 @@ class PriorInTraining(nn.Module):
         return self.prior(input_ids=input_ids, labels=labels, use_cache=False)
 
 
-def build_sequencer(arguments: Arguments, image_model, tokens: TokenDataset) -> ImageTokenSequencer:
-    knobs = arguments.model
-    classes = 0 if knobs["unconditional"] else tokens.num_classes
+def build_sequencer(arguments: Arguments, image_model, tokens: TokenSplits) -> ImageTokenSequencer:
+    knobs, classes = arguments.model, tokens.num_classes
     if not classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
         raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
     dropout = knobs["class_dropout"] if classes else 0.0
-    sequencer = ImageTokenSequencer.for_model(image_model, classes, dropout, knobs["image_tokenizer_revision"])
+    names = tokens.train.names if classes else None
+    sequencer = ImageTokenSequencer.for_model(image_model, classes, dropout, knobs["image_tokenizer_revision"], names)
     sequencer.image_tokenizer = public_name(sequencer.image_tokenizer)
     return sequencer
 

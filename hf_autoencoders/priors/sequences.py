@@ -55,6 +55,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         grid_size: (h, w), or (h, w, depth) for a residual quantizer.
         num_classes: C; 0 for pictures without classes.
         class_dropout: share of training sequences that lose their class; guidance needs some (0.1 is usual).
+        class_names: of the C classes, by which they can be asked for; None if they have only numbers.
         image_tokenizer, image_tokenizer_revision: Hub id, or path, and commit of the image model.
         image_tokenizer_codebook: `codebook_of` it, by which models of equal sizes are told apart.
 
@@ -75,6 +76,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         image_tokenizer: str | None = None,
         image_tokenizer_revision: str | None = None,
         image_tokenizer_codebook: str | None = None,
+        class_names: Sequence[str] | None = None,
         **kwargs,
     ):
         if codebook_size < 1 or num_classes < 0:
@@ -88,6 +90,9 @@ class ImageTokenSequencer(FeatureExtractionMixin):
                 f"`class_dropout` must lie in [0, 1), and be 0 without classes, got {class_dropout} with "
                 f"{num_classes} classes."
             )
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(f"{len(class_names)} `class_names` do not name {num_classes} classes.")
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.codebook_size = codebook_size
         self.grid_size = list(grid_size)
         self.num_classes = num_classes
@@ -102,7 +107,12 @@ class ImageTokenSequencer(FeatureExtractionMixin):
 
     @classmethod
     def for_model(
-        cls, image_model, num_classes: int = 0, class_dropout: float = 0.0, revision: str | None = None
+        cls,
+        image_model,
+        num_classes: int = 0,
+        class_dropout: float = 0.0,
+        revision: str | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> "ImageTokenSequencer":
         """The sequencer of a model with a codebook. `revision`: where on the Hub it was loaded from, if not main."""
         config = image_model.config
@@ -115,12 +125,14 @@ class ImageTokenSequencer(FeatureExtractionMixin):
             image_tokenizer=config.name_or_path or None,
             image_tokenizer_revision=commit_of(config.name_or_path, revision),
             image_tokenizer_codebook=codebook_of(image_model),
+            class_names=class_names,
         )
 
     @property
     def ids(self) -> ImageTokenIds:
         num_tokens = torch.Size(self.grid_size).numel()
-        return ImageTokenIds(self.codebook_size, num_tokens, self.num_classes, self.class_dropout)
+        names = tuple(self.class_names or ())
+        return ImageTokenIds(self.codebook_size, num_tokens, self.num_classes, self.class_dropout, names)
 
     @property
     def vocab_size(self) -> int:
@@ -134,7 +146,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
     def __call__(
         self,
         image_tokens: Tensor,
-        labels: Sequence[int] | Tensor | None = None,
+        labels: Sequence[int | str] | Tensor | None = None,
         class_dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> BatchFeature:
@@ -175,7 +187,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
             )
         return flat
 
-    def prompt(self, labels: Sequence[int] | Tensor | None = None, num_images: int | None = None) -> Tensor:
+    def prompt(self, labels: Sequence[int | str] | Tensor | None = None, num_images: int | None = None) -> Tensor:
         """What `generate` begins with: (B, 1) int64."""
         return self.ids.prompt(labels, num_images)
 
