@@ -137,7 +137,7 @@ def check_labels(
     if not classes:
         raise ValueError("This UNet knows no classes: leave `labels` out.")
     labels = as_class_numbers(labels)
-    if labels.is_floating_point() or labels.dim() != 1:
+    if labels.dim() != 1 or (labels.is_floating_point() and len(labels)):
         raise ValueError(f"`labels` must be a list of class numbers, got {labels.dtype} {tuple(labels.shape)}.")
     if not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"Labels must lie in 0..{classes - 1}, at least one, got {labels.tolist()}.")
