@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
-from hf_autoencoders.training.arguments import parse_arguments
+from hf_autoencoders.training.knobs import parse_arguments
 
 
 TRAIN = Path(__file__).resolve().parent / "train.py"

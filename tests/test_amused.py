@@ -16,9 +16,9 @@ from hf_autoencoders import AutoencoderImageProcessorPil, DVAEConfig, DVAEModel,
 from hf_autoencoders.hub.diffusers_export import to_diffusers
 from hf_autoencoders.hub.pipelines import amused_pipeline, in_unit_range
 from hf_autoencoders.priors.amused import build_amused, build_tokenizer, masked_token_loss
-from hf_autoencoders.priors.diffusion_training import parse_diffusion_arguments
-from hf_autoencoders.training.arguments import parse_arguments
+from hf_autoencoders.priors.diffusion_knobs import parse_diffusion_arguments
 from hf_autoencoders.training.data import load_images
+from hf_autoencoders.training.knobs import parse_arguments
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,14 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_autoencoders.training.arguments import (
-    MODEL_TYPES,
-    _parser,
-    build_config,
-    config_fields,
-    parse_arguments,
-    recipe_flags,
-)
+from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.config_knobs import build_config, config_fields
+from hf_autoencoders.training.knobs import AUTOENCODER_KNOBS, NAMES_ELSEWHERE, parse_arguments
+from hf_autoencoders.training.recipes import recipe_flags
 
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -112,6 +108,62 @@ def test_a_mistake_in_a_recipe_is_named_too(recipe, text, message):
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        ("learning_rate: &a 1e-3\nadam_beta1: *a", r"references .* have no place"),
+        ("report_to: &a [x, x]\nsplits: [*a, *a]", r"references .* have no place"),
+        ("seed: 1\nseed: 2", "'seed' stands there twice"),
+        ("report_to: ['none', '--push_to_hub']", "'--push_to_hub', which would be a flag of its own"),
+        ("report_to: [[none]]", "flat list"),
+        ("seed: " + "1" * 1_000_001, "more than any recipe needs"),
+        ("report_to: " + "[" * 5000, "cannot be read"),
+    ],
+)
+def test_a_recipe_can_neither_grow_in_memory_nor_smuggle_in_a_flag(recipe, text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_arguments(["--recipe", recipe(text)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shipped_recipe_is_found_by_its_name_and_by_its_old_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("vae-digits", "vae-digits.yaml", "scripts/recipes/vae-digits.yaml"):
+        assert parse_arguments(["--recipe", name]).model_type == "vae"
+    with pytest.raises(ValueError, match="There is no recipe 'elsewhere/vae-digits.yaml'"):
+        parse_arguments(["--recipe", "elsewhere/vae-digits.yaml"])
+
+
+def test_recipe_list_shows_each_shipped_recipe_with_a_line_on_it(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(["--recipe", "list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0 and len(lines) == len(list((SCRIPTS / "recipes").glob("*.yaml")))
+    assert all(len(line.split(maxsplit=1)[1]) > 20 for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES_ELSEWHERE)
+def test_the_name_that_other_projects_use_is_answered_with_ours(name):
+    known = {action.dest for kind in MODEL_TYPES for action in AUTOENCODER_KNOBS.parser(kind)._actions}
+    assert NAMES_ELSEWHERE[name] in known and name not in known
+
+
+def test_what_trainer_users_type_first_is_understood():
+    with pytest.raises(ValueError, match="Unknown argument '--lr': its name here is --learning_rate"):
+        parse_arguments(["--lr", "1e-3"])
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_field_of_a_config_is_explained_in_help_and_shown_once(model_type):
+    parser = AUTOENCODER_KNOBS.parser(model_type)
+    text = parser.format_help()
+    for name in config_fields(model_type):
+        action = next(action for action in parser._actions if action.dest == name)
+        assert action.help and len(action.help) > 15 and ">>>" not in action.help, name
+        assert text.count(f"  --{name} ") == 1, name
+    assert "2 ** (number of block_out_channels - 1)" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
     "flags, names",
     [
         (["--norm_num_groups", "4"], ["norm_num_groups"]),
@@ -197,7 +249,7 @@ def test_no_option_is_a_prefix_of_one_of_torchruns():
 
     theirs = {option for action in get_args_parser()._actions for option in action.option_strings}
     for model_type in MODEL_TYPES:
-        for action in _parser(model_type)._actions:
+        for action in AUTOENCODER_KNOBS.parser(model_type)._actions:
             if not isinstance(action, argparse._HelpAction):
                 clashes = [o for o in action.option_strings for t in theirs if t.startswith(o)]
                 assert not clashes

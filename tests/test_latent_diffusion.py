@@ -28,8 +28,8 @@ from hf_autoencoders import (
 )
 from hf_autoencoders.hub.diffusers_export import to_diffusers
 from hf_autoencoders.hub.pipelines import latent_diffusion_pipeline
+from hf_autoencoders.priors.diffusion_knobs import parse_diffusion_arguments
 from hf_autoencoders.priors.diffusion_task import DiffusionInTraining
-from hf_autoencoders.priors.diffusion_training import parse_diffusion_arguments
 from hf_autoencoders.priors.latent_diffusion import (
     NULL_CLASS,
     build_scheduler,
@@ -39,10 +39,11 @@ from hf_autoencoders.priors.latent_diffusion import (
     sample_latents,
 )
 from hf_autoencoders.priors.latents import Latents, NoisedLatents, encode_latents
-from hf_autoencoders.training.arguments import build_config, parse_arguments
+from hf_autoencoders.training.config_knobs import build_config
 from hf_autoencoders.training.data import load_images
 from hf_autoencoders.training.fitted_processor import FittedProcessor
 from hf_autoencoders.training.image_sources import read_tables
+from hf_autoencoders.training.knobs import parse_arguments
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_autoencoders import VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
-from hf_autoencoders.training.arguments import parse_arguments
+from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.optimizers import MuonWithAdam, build_optimizer, check_whole_matrices, split_for_muon
 
 

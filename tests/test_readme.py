@@ -39,7 +39,7 @@ def test_the_files_that_are_named_exist():
 
 
 def test_the_flags_that_are_named_exist():
-    from hf_autoencoders.training.arguments import parse_arguments
+    from hf_autoencoders.training.knobs import parse_arguments
 
     for words in commands(README):
         if "scripts/train.py" not in words or "--help" in words:

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from training_runs import tiny, train_here
 from transformers import AutoConfig, AutoModel
 
-from hf_autoencoders.training.arguments import MODEL_TYPES, _parser, config_fields
+from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.config_knobs import config_fields
+from hf_autoencoders.training.knobs import AUTOENCODER_KNOBS
 
 
 # What each knob is set to, beside which others, and what it must change: 'weights' of the last step (seen in the last
@@ -87,7 +89,8 @@ KNOBS = {
 
 def test_the_walk_below_knows_every_knob_that_is_no_config_field():
     for model_type in MODEL_TYPES:
-        names = {action.dest for action in _parser(model_type)._actions} - {"help"} - set(config_fields(model_type))
+        actions = AUTOENCODER_KNOBS.parser(model_type)._actions
+        names = {action.dest for action in actions} - {"help"} - set(config_fields(model_type))
         assert names == set(KNOBS)
 
 

@@ -13,8 +13,8 @@ from train_and_die import prepare_to_die
 
 from hf_autoencoders.commands.carry_out import Publisher, carry_out
 from hf_autoencoders.training.adversary import Adversary
-from hf_autoencoders.training.arguments import parse_arguments
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
+from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.schedules import Schedule
 
 

@@ -34,9 +34,10 @@ from ..priors.token_encoding import (
     with_numbered_words,
 )
 from ..priors.token_records import TokenDatasetError, describe_image_tokenizer, public_name
-from ..training.arguments import Parser, knob
+from ..training.arguments import knob
 from ..training.image_columns import find_image_column, find_label_column
 from ..training.image_sources import read_tables
+from ..training.knobs import Parser
 from ..training.launch import check_launch
 
 

@@ -26,9 +26,10 @@ from ..models.image_token_ids import ImageTokenIds, as_class_numbers, check_coun
 from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
 from ..priors.sheets import picture_grid
-from ..training.arguments import Parser, knob
+from ..training.arguments import knob
 from ..training.checkpoints import write_atomically
 from ..training.data import load_images
+from ..training.knobs import Parser
 
 
 MOST_GIB = 64  # of pictures in memory

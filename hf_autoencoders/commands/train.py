@@ -17,9 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
 from ..hub.publish import fetch_checkpoint, push_checkpoint, push_run
-from ..training.arguments import Arguments, parse_arguments
+from ..training.arguments import Arguments
 from ..training.autoencoder_task import AutoencoderTask
 from ..training.engine import Run
+from ..training.knobs import parse_arguments
 from ..training.results import save_results
 from .carry_out import Publisher, carry_out
 

@@ -21,8 +21,8 @@ import hf_autoencoders  # noqa: F401  (registers the models with the Auto classe
 from ..hub.diffusers_export import to_diffusers
 from ..hub.pipelines import save_card, save_pipeline
 from ..hub.publish import publish_files
+from ..priors.diffusion_knobs import parse_diffusion_arguments
 from ..priors.diffusion_task import PIPELINE, DiffusionTask
-from ..priors.diffusion_training import parse_diffusion_arguments
 from ..training.engine import Run
 from .carry_out import Publisher, carry_out
 

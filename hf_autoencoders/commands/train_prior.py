@@ -16,9 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin sl
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 
 from ..hub.publish import publish_files
+from ..priors.prior_knobs import parse_prior_arguments
 from ..priors.prior_task import CARD, IMAGE_TOKEN_LM, PriorTask, names_of_repositories
 from ..priors.sheets import SAMPLES
-from ..priors.training import parse_prior_arguments
 from ..training.engine import Run
 from .carry_out import Publisher, carry_out
 

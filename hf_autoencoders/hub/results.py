@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.likelihood import data_setting
-from ..training.arguments import parse_arguments, recipe_flags
+from ..training.knobs import parse_arguments
+from ..training.recipes import recipe_flags
 from .cards import Run, RunError, number, read_json, read_run
 
 

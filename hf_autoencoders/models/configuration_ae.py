@@ -8,7 +8,10 @@ from .configuration_base import AutoencoderConfig
 
 @strict
 class AEConfig(AutoencoderConfig):
-    """An autoencoder without a prior: `latent_channels` numbers a position (all in all for `mlp`).
+    """An autoencoder without a prior.
+
+    Args:
+        latent_channels (`int`): numbers a position; all of them for the `mlp` backbone.
 
     >>> AEConfig(image_size=28, num_channels=1, backbone="mlp", latent_channels=2).grid_size
     (1, 1)

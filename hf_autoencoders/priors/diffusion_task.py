@@ -25,7 +25,7 @@ from ..training.data import ImageSplits
 from ..training.engine import Run
 from ..training.task import Task
 from .classes import settle_classes
-from .diffusion_training import OF_SAMPLES
+from .diffusion_knobs import OF_SAMPLES
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .prior_data import load_image_model, read_pictures

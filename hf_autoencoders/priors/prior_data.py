@@ -19,11 +19,11 @@ from transformers import AutoImageProcessor, AutoModel
 from ..training.arguments import Arguments
 from ..training.data import ImageSplits, load_images
 from .classes import settle_classes
+from .prior_knobs import PictureArguments
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset
 from .token_encoding import encode_in_memory
 from .token_records import read_record
-from .training import PictureArguments
 
 
 def load_image_model(name: str, revision: str = "main"):

@@ -27,10 +27,10 @@ from .likelihood import sequence_nats
 from .masked import hide, is_masked, training_counts
 from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_figures import evaluate_prior, without_class
+from .prior_knobs import LANGUAGE_MODELS
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
 from .token_records import public_name
-from .training import LANGUAGE_MODELS
 
 
 CARD, IMAGE_TOKEN_LM = "README.md", "image_token_lm"

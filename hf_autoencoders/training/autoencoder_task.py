@@ -16,8 +16,9 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate
-from .arguments import Arguments, build_config, config_fields
+from .arguments import Arguments
 from .batches import evaluation_batches
+from .config_knobs import build_config, config_fields
 from .data import ImageSplits, collate_bytes, load_images, scaled
 from .fitted_processor import FittedProcessor
 from .folder import EXAMPLE, PICTURE, output_folder

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
-from hf_autoencoders.training.arguments import parse_arguments
 from hf_autoencoders.training.assembly import build_run
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.engine import Run, train
+from hf_autoencoders.training.knobs import parse_arguments
 
 
 STEPS, ROUNDS, WARM_UP = 25, 10, 1

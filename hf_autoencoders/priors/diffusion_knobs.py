@@ -4,9 +4,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..training.arguments import Arguments, HubArguments, LoggingArguments, RunArguments, TrainingArguments, knob
+from ..training.arguments import Arguments, knob
+from ..training.knobs import KnobTable
 from .latent_diffusion import TIMESTEPS
-from .training import PictureArguments, as_arguments, check_shared, read_knobs
+from .prior_knobs import NEVER_READ, PictureArguments, check_shared, knobs_of_prior
 
 
 @dataclass
@@ -31,19 +32,10 @@ class DiffusionArguments:
     sample_steps: int = knob(50, "passes of the UNet for the pictures in samples.png")
 
 
-GROUPS = (DiffusionArguments, RunArguments, PictureArguments, TrainingArguments, LoggingArguments, HubArguments)
 OF_SAMPLES = {"sample_guidance_scale", "sample_steps"}  # may change when a run goes on
 
 
-def parse_diffusion_arguments(argv: list[str] | None = None) -> Arguments:
-    """Reads flags and recipe, as train.py does.
-
-    Raises:
-        ValueError: an unknown name (with the nearest known one), a value of the wrong type, or a knob without effect.
-    """
-    script = "train_latent_diffusion.py"
-    given, recipe = read_knobs(argv, GROUPS, "latent-diffusion", script, "Train a UNet on an image model's latents.")
-    arguments = as_arguments(given, recipe, GROUPS, "latent-diffusion")
+def check_diffusion_knobs(arguments: Arguments) -> None:
     knobs = arguments.model
     if knobs["image_model"] is None:
         raise ValueError("--image_model is needed: the model whose latents the UNet learns.")
@@ -57,4 +49,19 @@ def parse_diffusion_arguments(argv: list[str] | None = None) -> Arguments:
     if knobs["sample_guidance_scale"] != 1 and (knobs["unconditional"] or not knobs["class_dropout"]):
         raise ValueError("--sample_guidance_scale leads away from no class: it needs classes and --class_dropout.")
     arguments.data.dataset_name = arguments.data.dataset_name or "digits"
-    return arguments
+
+
+DIFFUSION_KNOBS = KnobTable(
+    "train_latent_diffusion.py",
+    "Train a UNet on an image model's latents.",
+    knobs_of_prior(PictureArguments),
+    ("latent-diffusion",),
+    DiffusionArguments,
+    check_diffusion_knobs,
+    NEVER_READ,
+)
+
+
+def parse_diffusion_arguments(argv: list[str] | None = None) -> Arguments:
+    """The knobs of train_latent_diffusion.py. Raises ValueError as `KnobTable.read` does."""
+    return DIFFUSION_KNOBS.read(argv)

@@ -1,27 +1,19 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The knobs of train_prior.py, and what the trainers of priors share in reading them."""
+"""The knobs of train_prior.py, and those that the trainers of priors and of latent diffusion share."""
 
-import argparse
-import dataclasses
-import difflib
-import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ..training.arguments import (
     Arguments,
     HubArguments,
     LoggingArguments,
-    Parser,
     RunArguments,
-    ScheduleArguments,
     TrainingArguments,
-    check_arguments,
-    drop_overridden,
     knob,
-    read_recipe,
-    recipe_flags,
 )
+from ..training.knob_checks import check_arguments
+from ..training.knobs import KnobTable
 from .autoregressive import ARCHITECTURES
 
 
@@ -75,71 +67,12 @@ class TokenArguments(PictureArguments):
     token_dataset: str | None = knob(None, "folder or Hub id that encode_dataset.py wrote, in place of pictures")
 
 
-GROUPS = (PriorArguments, RunArguments, TokenArguments, TrainingArguments, LoggingArguments, HubArguments)
 OF_PICTURES = {"dataset_name", "dataset_config", "image_column", "label_column", "binarize"}
 LANGUAGE_MODELS = ("llama", "gpt2")
-NEVER_READ = {"init_output_bias", "hub_strategy"}  # of the shared groups
+NEVER_READ = frozenset({"init_output_bias", "hub_strategy"})  # of the shared groups
 
 
-def parse_prior_arguments(argv: list[str] | None = None) -> Arguments:
-    """Reads flags and recipe, as train.py does.
-
-    Raises:
-        ValueError: an unknown name (with the nearest known one), a value of the wrong type, or a knob without effect.
-    """
-    given, recipe = read_knobs(argv, GROUPS, "prior", "train_prior.py", "Train a prior over image tokens.")
-    arguments = as_arguments(given, recipe, GROUPS, "prior")
-    check(arguments)
-    return arguments
-
-
-def read_knobs(
-    argv: list[str] | None, groups: tuple[type, ...], kind: str, script: str, description: str
-) -> tuple[dict[str, Any], str | None]:
-    """(the knobs that the user set by flag or recipe, the recipe's path). `kind`: the `model_type` of its recipes."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    first = Parser(add_help=False)
-    first.add_argument("--recipe")
-    path = first.parse_known_args(argv)[0].recipe
-    argv, recipe = drop_overridden(argv, read_recipe(path) if path else {})
-    if (found := recipe.pop("model_type", kind)) != kind:
-        raise ValueError(f"{path} is a recipe of a {found}, not for {script}.")
-    parser = Parser(groups, prog=script, description=description)
-    parser.add_argument("--recipe", help="flat YAML file of knobs; flags override it")
-    known = {action.dest for action in parser._actions} - {"help"} - NEVER_READ
-    for name in recipe:
-        if name not in known:
-            raise ValueError(unknown(f"key {name!r} in {path}", name, known))
-    if {"-h", "--help"} & set(argv):
-        parser.parse_args(["--help"])
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS  # what is left in the namespace is what the user set
-    namespace, rest = parser.parse_known_args(recipe_flags(recipe) + argv)
-    given = {name: value for name, value in vars(namespace).items() if name != "recipe"}
-    if rest or NEVER_READ & set(given):
-        name = rest[0].split("=")[0].lstrip("-") if rest else min(NEVER_READ & set(given))
-        raise ValueError(unknown(f"argument '--{name}'", name, known))
-    return given, path
-
-
-def unknown(what: str, name: str, known: set[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-    return f"Unknown {what}; the nearest known name is {nearest[0]!r}."
-
-
-def as_arguments(given: dict[str, Any], recipe: str | None, groups: tuple[type, ...], kind: str) -> Arguments:
-    """As the loop reads them; the prior's own knobs are what the model is for train.py: they stay when it resumes."""
-    names = {cls: {field.name for field in dataclasses.fields(cls)} for cls in groups}
-    prior, run, data, training, logging, hub = (
-        cls(**{name: value for name, value in given.items() if name in names[cls]}) for cls in groups
-    )
-    return Arguments(
-        kind, recipe, run, data, training, logging, hub, ScheduleArguments(),
-        model=dataclasses.asdict(prior), given=frozenset(given),
-    )  # fmt: skip
-
-
-def check(arguments: Arguments) -> None:
+def check_prior_knobs(arguments: Arguments) -> None:
     prior, data, given = arguments.model, arguments.data, arguments.given
     if prior["image_tokenizer"] is None:
         raise ValueError("--image_tokenizer is needed: the model whose tokens the prior learns.")
@@ -165,3 +98,30 @@ def check_shared(arguments: Arguments) -> None:
     if not 0 <= model["class_dropout"] < 1 or not 0 <= model["dropout"] < 1:
         raise ValueError(f"Dropouts lie in [0, 1), got {model['class_dropout']} and {model['dropout']}.")
     check_arguments(arguments)
+
+
+def knobs_of_prior(data: type) -> dict[str, type]:
+    """The groups that a prior shares with an autoencoder; `data`: where its examples come from."""
+    return {
+        "run": RunArguments,
+        "data": data,
+        "training": TrainingArguments,
+        "logging": LoggingArguments,
+        "hub": HubArguments,
+    }
+
+
+PRIOR_KNOBS = KnobTable(
+    "train_prior.py",
+    "Train a prior over image tokens.",
+    knobs_of_prior(TokenArguments),
+    ("prior",),
+    PriorArguments,
+    check_prior_knobs,
+    NEVER_READ,
+)
+
+
+def parse_prior_arguments(argv: list[str] | None = None) -> Arguments:
+    """The knobs of train_prior.py. Raises ValueError as `KnobTable.read` does."""
+    return PRIOR_KNOBS.read(argv)

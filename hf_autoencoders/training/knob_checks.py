@@ -1,0 +1,60 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What is checked of knobs before anything else is done: ranges, and knobs that the rest of the choice makes idle."""
+
+from .arguments import Arguments
+
+
+def check_arguments(arguments: Arguments):
+    """Raises ValueError for values out of range, and for knobs that the rest of the choice makes idle."""
+    training, logging, run, data = arguments.training, arguments.logging, arguments.run, arguments.data
+    for group, names in (
+        (
+            training,
+            ("train_batch_size", "eval_batch_size", "gradient_accumulation_steps", "max_train_steps", "lr_steps"),
+        ),
+        (logging, ("logging_steps", "checkpoints_total_limit")),
+        (run, ("num_threads", "expected_processes")),
+        (data, ("max_train_samples", "max_eval_samples")),
+    ):
+        for name in names:
+            at_least(name, getattr(group, name), 1)
+    for group, names in (
+        (training, ("learning_rate", "lr_end", "lr_warmup_steps", "weight_decay", "momentum", "max_grad_norm")),
+        (logging, ("eval_steps", "image_steps", "checkpointing_steps")),
+        (data, ("cache_limit_gib", "random_crop", "dataloader_num_workers")),
+        (run, ("seed",)),
+    ):
+        for name in names:
+            at_least(name, getattr(group, name), 0)
+    if training.num_train_epochs <= 0:
+        raise ValueError(f"--num_train_epochs must be positive, got {training.num_train_epochs}.")
+    if run.overwrite and run.resume:
+        raise ValueError("--overwrite starts anew and --resume continues: give one of them.")
+    _refuse_idle(arguments)
+
+
+def _refuse_idle(arguments: Arguments):
+    training, hub, given = arguments.training, arguments.hub, arguments.given
+    of_adam, of_schedule = {"adam_beta1", "adam_beta2", "adam_epsilon"}, {"lr_end", "lr_steps"}
+    idle = [
+        (training.optimizer == "sgd", of_adam, "with --optimizer sgd"),
+        (training.optimizer != "sgd", {"momentum"}, f"with --optimizer {training.optimizer}"),
+        (training.lr_scheduler == "constant", of_schedule, "with a constant --lr_scheduler"),
+        (not hub.push_to_hub, {"hub_model_id", "hub_strategy", "hub_private"}, "without --push_to_hub"),
+        (arguments.run.report_to == ["none"], {"image_steps"}, "without a tracker (--report_to)"),
+        (training.max_train_steps is not None, {"num_train_epochs"}, "beside --max_train_steps"),
+    ]
+    for condition, names, why in idle:
+        if condition and names & given:
+            raise ValueError(
+                f"{flags_of(sorted(names & given))}: has no effect {why}; leave it out (over a recipe: --name null)."
+            )
+
+
+def at_least(name: str, value: float | None, least: int):
+    if value is not None and value < least:
+        raise ValueError(f"--{name} must be at least {least}, got {value}.")
+
+
+def flags_of(names: list[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)
