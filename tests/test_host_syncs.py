@@ -9,11 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import tiny
 
 from hf_autoencoders.training import logs
-from hf_autoencoders.training.arguments import parse_arguments
 from hf_autoencoders.training.assembly import build_run
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.data import CachedImages, collate, collate_bytes, scaled
 from hf_autoencoders.training.engine import train
+from hf_autoencoders.training.knobs import parse_arguments
 
 
 # Each of these waits until the accelerator has computed what it asks for: a number, or a shape that depends on one.
