@@ -29,6 +29,8 @@ class ImageTokenLMConfig(PreTrainedConfig):
     """
 
     model_type = "image_token_lm"
+    sub_configs = {"language_model": AutoConfig}  # attn_implementation goes there; the image model has none to choose
+    keys_to_ignore_at_inference = ["image_tokens", "hidden_states", "attentions"]  # Trainer would gather them
 
     image_model: dict[str, Any] | PreTrainedConfig | None = None
     language_model: dict[str, Any] | PreTrainedConfig | None = None

@@ -27,15 +27,20 @@ class ImageTokenLMOutput(ModelOutput):
         loss: cross-entropy of the image tokens in nats per code, a scalar.
         logits: (B, N, vocabulary): at position i the scores of image token i.
         image_tokens: (B, h, w), or (B, h, w, depth).
+        hidden_states, attentions: of the language model, where they are asked for.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     image_tokens: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 class ImageTokenLM(PreTrainedModel):
     """An image model with a codebook (`image_model`) and a causal language model of its tokens (`language_model`).
+
+    Training moves the language model alone: the image model is frozen and stays in eval mode.
 
     >>> from transformers import LlamaConfig
     >>> llama = LlamaConfig(vocab_size=512 + 10 + 2, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
@@ -50,14 +55,29 @@ class ImageTokenLM(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _keep_in_fp32_modules_strict = ["quantize"]
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True  # or it says not
 
     def __init__(self, config: ImageTokenLMConfig):
         config.validate()
         super().__init__(config)
         self.image_model = IMAGE_MODELS[config.image_model.model_type](config.image_model)
         self.language_model = AutoModelForCausalLM.from_config(config.language_model)
+        self.image_model.requires_grad_(False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *model_args, **kwargs):
+        """As in transformers, which makes every loaded parameter trainable; the image model is frozen again."""
+        loaded = super().from_pretrained(*model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.image_model.requires_grad_(False)
+        return loaded
+
+    def train(self, mode: bool = True) -> "ImageTokenLM":
+        """Training mode of the language model; the image model stays in eval mode."""
+        super().train(mode)
+        self.image_model.eval()
+        return self
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -115,12 +135,38 @@ class ImageTokenLM(PreTrainedModel):
         )
         return self.image_model.decode_image_tokens(self.image_model.as_grid(ids, None))
 
-    def forward(self, pixel_values: Tensor, classes: Tensor | None = None, return_dict: bool | None = None):
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: torch.nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> torch.nn.Module | None:
+        return self.language_model.get_output_embeddings()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        classes: Tensor | None = None,
+        return_loss: bool = True,
+        return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> ImageTokenLMOutput | tuple:
         """How well the language model knows the tokens of `pixel_values` (B, C, H, W), given their `classes` (B,)."""
+        config = self.config
         image_tokens = self.image_model.get_image_tokens(pixel_values)  # (B, h, w)
         flat = image_tokens.flatten(1)  # (B, N)
-        prompt = self.config.token_ids.prompt(classes, len(flat)).to(flat.device)  # (B, 1)
-        logits = self.language_model(input_ids=torch.cat([prompt, flat[:, :-1]], dim=1), use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), flat.flatten())
-        output = ImageTokenLMOutput(loss=loss, logits=logits, image_tokens=image_tokens)
-        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+        prompt = config.token_ids.prompt(classes, len(flat)).to(flat.device)  # (B, 1)
+        said = self.language_model(
+            input_ids=torch.cat([prompt, flat[:, :-1]], dim=1),
+            use_cache=False,
+            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
+            return_dict=True,
+        )
+        logits, loss = said.logits, None  # (B, N, vocabulary)
+        if return_loss:
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), flat.flatten().to(logits.device))
+        output = ImageTokenLMOutput(loss, logits, image_tokens, said.hidden_states, said.attentions)
+        return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
