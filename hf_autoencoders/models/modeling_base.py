@@ -99,9 +99,9 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
+    # Without MLPInputLayer: accelerate shards the layer that pixels enter by itself, and not twice.
     _no_split_modules = [
-        "MLPInputLayer", "MLPLayer", "ResidualLayer", "PlainResidualLayer", "ResnetBlock", "SpatialSelfAttention",
-        "DalleBlock",
+        "MLPLayer", "ResidualLayer", "PlainResidualLayer", "ResnetBlock", "SpatialSelfAttention", "DalleBlock",
     ]  # fmt: skip
 
     def __init__(self, config, encoder_width: int, latent_width: int, code_width: int, decoder_width: int):
@@ -127,6 +127,11 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             self.post_quant_conv = self.decoder = None
         self.likelihood = LIKELIHOODS[config.reconstruction_loss](config)
         self._range_checks_left = 8  # one look at the pixels costs a synchronisation on accelerators
+
+    def post_init(self):
+        super().post_init()
+        present = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules &= present  # accelerate refuses to shard by the name of a block that is not there
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info: bool = False, **kwargs):

@@ -22,6 +22,7 @@ from .launch import describe_launch, set_threads, start_accelerator
 from .logs import MetricsLog, Window
 from .optimizers import build_optimizer
 from .schedules import Schedule
+from .sharding import register_methods
 from .task import Task
 
 
@@ -86,6 +87,7 @@ def assemble(
     steps_per_epoch, batches = plan_batches(arguments, accelerator, task)
     total = training.max_train_steps or max(1, round(training.num_train_epochs * steps_per_epoch))
     model, optimizer = accelerator.prepare(model, build_optimizer(accelerator, model, training))
+    register_methods(model)
     if adversary is not None:
         adversary.attach(accelerator)
     return Run(

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .sharding import reshard
+
 
 class AveragedWeights:
     """An exponential moving average of a model's parameters: average = decay * average + (1 - decay) * parameter.
@@ -40,18 +42,19 @@ class AveragedWeights:
     @contextmanager
     def swapped_into(self, model: nn.Module) -> Iterator[nn.Module]:
         """Within the block the model holds the averages; afterwards its own parameters again."""
-        self._exchange()
+        self._exchange(model)
         try:
             yield model
         finally:
-            self._exchange()
+            self._exchange(model)
 
     @torch.no_grad()
-    def _exchange(self):
+    def _exchange(self, model: nn.Module):
         for (_, parameter), average in zip(self.parameters, self.averages, strict=True):
             own = parameter.detach().clone()
             parameter.copy_(average)
             average.copy_(own)
+        reshard(model)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name, whole where the parameters are sharded (then a collective call)."""
