@@ -57,7 +57,7 @@ class Source:
         image_size: pixels of the pictures that it was published for, where neither file nor user says it.
         size_settings: names, with dots, under which settings hold the picture's size.
         fixture: name of the file with outputs of the authors' own code; "" if there is none.
-        range: pixels that the authors' code takes, for the comparison with it.
+        range, output_range: of the pixels that the authors' code takes and gives, for the comparison with it.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Source:
     size_settings: tuple[str, ...] = field(default=())
     fixture: str = ""
     range: tuple[float, float] = (-1.0, 1.0)
+    output_range: tuple[float, float] = (-1.0, 1.0)
 
     def prefix(self, weights: Weights) -> str | None:
         """What stands before the net's names in a file; None if the net is not there."""

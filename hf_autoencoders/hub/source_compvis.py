@@ -129,11 +129,11 @@ VQGAN_SOURCES = (
     ),
     family(
         "chameleon-vq", Origin("Chameleon's image tokenizer", "https://huggingface.co/facebook/chameleon-7b", "other"),
-        chameleon_vq, is_chameleon, size_settings=CONFIG_SIZES, image_size=512, fixture="chameleon_vq",
+        chameleon_vq, is_chameleon, size_settings=CONFIG_SIZES, image_size=512,
     ),
     family(
         "janus-vq", Origin("Janus' image tokenizer", "https://huggingface.co/deepseek-community/Janus-Pro-1B", "other"),
-        janus_vq, is_janus, image_size=384, fixture="janus_vq",
+        janus_vq, is_janus, image_size=384,
     ),
     family(
         "ldm-vq", Origin("A VQ autoencoder of latent diffusion", LDM, "mit", LDM_CITATION), taming_vqgan, is_ldm_vq,

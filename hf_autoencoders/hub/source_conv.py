@@ -151,5 +151,6 @@ CONV_SOURCES = (
         image_size=32,
         fixture="zalando_vqvae",
         range=(-0.5, 0.5),
+        output_range=(-0.5, 0.5),
     ),
 )

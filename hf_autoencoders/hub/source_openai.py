@@ -110,6 +110,7 @@ OPENAI_SOURCES = (
         to_ours=openai_dvae,
         fixture="openai_dvae",
         range=(0.0, 1.0),
+        output_range=(0.0, 1.0),
     ),
     Source(
         "flava-codebook",
@@ -120,7 +121,6 @@ OPENAI_SOURCES = (
         anchor="blocks.group_1.group.block_1.res_path.path.conv_1.weight",
         to_ours=flava_codebook,
         image_size=112,
-        fixture="flava_codebook",
         range=(0.0, 1.0),
     ),
 )  # fmt: skip
