@@ -1,66 +1,126 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Turn published weights into a model folder of ours:
 
-    python scripts/convert.py taming-vqgan last.ckpt --image_size 256 --output_dir vqgan-f16
-    python scripts/convert.py llamagen-vq vq_ds16_c2i.pt --output_dir llamagen-f16
-    python scripts/convert.py openai-dvae encoder=encoder.safetensors decoder=decoder.safetensors --output_dir dalle
+    python scripts/convert.py last.ckpt --config model.yaml --output_dir vqgan-f16
+    python scripts/convert.py encoder.pkl decoder.pkl --output_dir dalle
+    python scripts/convert.py flux-vae ae.safetensors --output_dir flux-vae --verify
 
-A file may be given as NAME=FILE: its weights then carry the prefix `NAME.`, for nets that are published in parts.
+The kind may be named first; else it is recognised by the names of the weights, and printed. A file is safetensors, a
+file of torch.save (nothing that it names is run), or the folder of a saved model. A file may be given as NAME=FILE: its
+weights then carry the prefix `NAME.`, for nets that are published in parts.
 """
 
 import argparse
+import sys
+from pathlib import Path
+from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
 
-from ..hub.converters import SOURCES, convert
-from ..hub.weight_files import read_weights
-from ..models.image_processing_autoencoder import AutoencoderImageProcessorPil
+from ..hub.converted_folder import facts, write_converted
+from ..hub.converters import SOURCES, build, conversion_of, left_in_words
+from ..hub.source import Conversion, Source
+from ..hub.source_openai import named_parts
+from ..hub.torch_files import Weights
+from ..hub.verification import Comparison, verify
+from ..hub.weight_files import read_checkpoint, read_settings
 
 
 def parse_args(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=SOURCES, help="whose weights they are")
-    parser.add_argument("files", nargs="+", metavar="[NAME=]FILE", help="safetensors, or torch files of a state dict")
-    parser.add_argument("--output_dir", required=True, help="folder for model and image processor")
+    parser.add_argument(
+        "files", nargs="+", metavar="[SOURCE] [NAME=]FILE",
+        help=f"whose weights they are ({', '.join(SOURCES)}), if it shall not be recognised; files, or a folder",
+    )  # fmt: skip
+    parser.add_argument("--output_dir", required=True, help="folder for model, image processor and card")
     parser.add_argument(
         "--image_size", type=int, nargs="+", metavar="PIXELS",
-        help="side, or height and width, of the pictures that the weights were trained on",
+        help="side, or height and width, of the pictures (default: what the files say, or the published size)",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="YAML", help="the authors' configuration beside the weights")
+    parser.add_argument(
+        "--verify", nargs="?", const="", metavar="FIXTURE",
+        help="compare with the authors' package, or with stored outputs of their code (of FIXTURE, if given)",
     )  # fmt: skip
     return parser, parser.parse_args(argv)
 
 
-def read_files(files: list[str]) -> dict:
-    """One state dict from several [NAME=]FILE. Raises ValueError if two files hold the same name."""
-    weights = {}
+def read_files(files: list[str]) -> tuple[Weights, dict[str, Any]]:
+    """One state dict from several [NAME=]FILE, and what they say of the net.
+
+    Raises:
+        ValueError: a file cannot be read, or two hold the same name.
+    """
+    weights, settings = {}, {}
     for file in files:
         prefix, separator, path = file.rpartition("=")
-        part = {f"{prefix}.{name}" if separator else name: w for name, w in read_weights(path).items()}
+        checkpoint = read_checkpoint(path)
+        part = {f"{prefix}.{name}": w for name, w in checkpoint.weights.items()} if separator else checkpoint.weights
+        part = named_parts(part)
         if weights.keys() & part.keys():
             raise ValueError(
                 f"{sorted(weights.keys() & part.keys())[:3]} come from two files; name the parts: NAME=FILE."
             )
         weights |= part
-    return weights
+        settings |= checkpoint.settings
+    return weights, settings
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 a mistake in the arguments or files, said in one line."""
     parser, args = parse_args(argv)
-    size = args.image_size
-    image_size = size and (size[0] if len(size) == 1 else tuple(size))
+    kind = args.files.pop(0) if args.files[0] in SOURCES else None
+    if not args.files:
+        parser.error(f"which file holds the weights of {kind}?")
     try:
-        model = convert(args.kind, read_files(args.files), image_size)
+        run(kind, args)
     except (ValueError, OSError, StrictDataclassError) as error:
-        parser.error(str(error))
-    model.save_pretrained(args.output_dir)
-    config = model.config
-    size = {"height": config.height, "width": config.width}
-    AutoencoderImageProcessorPil(size=size, num_channels=config.num_channels).save_pretrained(args.output_dir)
-    number = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{args.output_dir}: {type(model).__name__}, {number:,} weights, {config.codebook_size} codes, "
-        f"{config.grid_size[0]}x{config.grid_size[1]} tokens for a picture of {config.height}x{config.width}."
-    )
+        print(f"convert.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(kind: str | None, args: argparse.Namespace) -> None:
+    size = args.image_size
+    if size is not None and (len(size) > 2 or min(size) < 1):
+        raise ValueError(f"--image_size takes a side, or height and width, in pixels, got {size}.")
+    image_size = size and (size[0] if len(size) == 1 else tuple(size))
+    weights, settings = read_files(args.files)
+    if args.config:
+        settings |= read_settings(args.config)
+    source, conversion = conversion_of(kind, weights, image_size, settings)
+    model = build(conversion)
+    compared = None
+    if args.verify is not None:
+        dtype = model.dtype
+        compared = verify(source, model, weights, settings, args.verify or None)
+        model.to(dtype)
+    files = [Path(file.rpartition("=")[2]) for file in args.files]
+    write_converted(args.output_dir, model, source, conversion, files, compared and str(compared))
+    report(args.output_dir, source, kind is None, conversion, model, compared)
+
+
+def report(
+    folder: str,
+    source: Source,
+    recognised: bool,
+    conversion: Conversion,
+    model: PreTrainedModel,
+    compared: Comparison | None,
+) -> None:
+    print(f"{source.name}{' (recognised by the names of the weights)' if recognised else ''}: {source.origin.title}")
+    if model.dtype != torch.float32:
+        print(f"The weights are {str(model.dtype).removeprefix('torch.')}, and stay so.")
+    for note in conversion.notes:
+        print(note)
+    if conversion.left_behind:
+        print(f"Left behind: {left_in_words(conversion.left_behind)}.")
+    if compared is not None:
+        print(f"Largest differences {compared}")
+    print(f"{folder}: {facts(model)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ from .source_compvis import VQGAN_SOURCES
 from .source_conv import CONV_SOURCES
 from .source_diffusers import DIFFUSERS_SOURCES
 from .source_openai import OPENAI_SOURCES, named_parts
-from .weight_files import Weights
+from .torch_files import Weights
 from .weight_names import check_weights, listed
 
 

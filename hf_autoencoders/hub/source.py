@@ -10,7 +10,7 @@ from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vae import VAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 
-from .weight_files import Weights
+from .torch_files import Weights
 
 
 ImageSize = int | tuple[int, int]

@@ -13,7 +13,7 @@ from .source_vqgan import (
     taming_vqgan,
     video_net,
 )
-from .weight_files import Weights
+from .torch_files import Weights
 
 
 TAMING_CITATION = """@inproceedings{esser2021taming,

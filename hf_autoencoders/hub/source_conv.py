@@ -7,7 +7,7 @@ from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 
 from .source import Conversion, ImageSize, Origin, Settings, Source
-from .weight_files import Weights
+from .torch_files import Weights
 from .weight_names import Renames, count_indices, rename, shape_of
 
 

@@ -12,7 +12,7 @@ from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 
 from .source import Conversion, ImageSize, Origin, Settings, Source
 from .source_vqgan import flatten_attention, resnet_sizes, vqgan_config, with_identities
-from .weight_files import Weights
+from .torch_files import Weights
 from .weight_names import Renames, rename, shape_of
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_autoencoders.models.configuration_dvae import DVAEConfig
 
 from .source import Conversion, ImageSize, Origin, Settings, Source
-from .weight_files import Weights
+from .torch_files import Weights
 from .weight_names import Renames, count_indices, rename, rename_back, shape_of
 
 

@@ -14,7 +14,7 @@ from hf_autoencoders.models.configuration_vae import VAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 
 from .source import Conversion, ImageSize, Settings
-from .weight_files import Weights
+from .torch_files import Weights
 from .weight_names import Renames, count_indices, rename, rename_back, shape_of
 
 

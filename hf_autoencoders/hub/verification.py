@@ -19,7 +19,10 @@ from transformers import PreTrainedModel
 
 from .converters import convert
 from .source import Source
-from .weight_files import Weights, first_line
+from .source_diffusers import OLD_RENAMES
+from .source_vqgan import flatten_attention
+from .torch_files import Weights, first_line
+from .weight_names import rename
 
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -125,3 +128,103 @@ def stage_differences(model: PreTrainedModel, io: dict[str, Tensor], source: Sou
 
 def largest(ours: Tensor, theirs: Tensor) -> float:
     return (ours.double() - theirs.double()).abs().max().item()
+
+
+# -- the authors' own package ------------------------------------------------------------------------------------------
+
+
+def flava_outputs(settings: dict[str, Any], weights: Weights, pixels: Tensor) -> dict[str, Tensor]:
+    from transformers import FlavaImageCodebook, FlavaImageCodebookConfig
+
+    config = FlavaImageCodebookConfig(**nested(settings, "image_codebook_config"))
+    net = loaded(FlavaImageCodebook(config), weights)
+    logits = net(0.8 * ((pixels + 1) / 2) + 0.1)
+    return {"pixel_values": (pixels + 1) / 2, "encoder_logits": logits, "codes": logits.argmax(1)}
+
+
+def chameleon_outputs(settings: dict[str, Any], weights: Weights, pixels: Tensor) -> dict[str, Tensor]:
+    from transformers.models.chameleon.modeling_chameleon import ChameleonVQVAE, ChameleonVQVAEConfig
+
+    net = loaded(ChameleonVQVAE(ChameleonVQVAEConfig(**nested(settings, "vq_config"))), weights)
+    encoded = net.encode(pixels)
+    latents = net.quant_conv(encoded.last_hidden_state)
+    return {"pixel_values": pixels, "pre_quant": latents, "codes": encoded.image_tokens}
+
+
+def janus_outputs(settings: dict[str, Any], weights: Weights, pixels: Tensor) -> dict[str, Tensor]:
+    from transformers.models.janus.modeling_janus import JanusVQVAE, JanusVQVAEConfig
+
+    fields = {**nested(settings, "vq_config"), "num_patches": 4}  # the pictures here have a 4x4 grid
+    net = loaded(JanusVQVAE(JanusVQVAEConfig(**fields)), weights)
+    encoded = net.encode(pixels)
+    codes = encoded.image_tokens.view(len(pixels), -1)
+    latents = net.quant_conv(encoded.last_hidden_state)
+    return {"pixel_values": pixels, "pre_quant": latents, "codes": codes, "reconstruction": net.decode(codes)}
+
+
+def diffusers_outputs(settings: dict[str, Any], weights: Weights, pixels: Tensor) -> dict[str, Tensor]:
+    from diffusers import AutoencoderKL, VQModel
+
+    weights = flatten_attention(rename(weights, OLD_RENAMES))
+    fields = {name: value for name, value in settings.items() if not name.startswith("_")}
+    if "quantize.embedding.weight" in weights:
+        net = loaded(VQModel(**fields), weights)
+        latents = net.encode(pixels).latents
+        codes = net.quantize(latents)[2][2].view(len(pixels), *latents.shape[2:])
+        return {"pixel_values": pixels, "pre_quant": latents, "codes": codes, "reconstruction": net(pixels).sample}
+    net = loaded(AutoencoderKL(**fields), weights)
+    posterior = net.encode(pixels).latent_dist
+    picture = net.decode(posterior.mean).sample
+    statistics = {"mean": posterior.mean, "logvar": posterior.logvar}
+    return {"pixel_values": pixels, **statistics, "reconstruction": picture}
+
+
+PACKAGES = {
+    "flava-codebook": ("transformers' FlavaImageCodebook", flava_outputs),
+    "chameleon-vq": ("transformers' ChameleonVQVAE", chameleon_outputs),
+    "janus-vq": ("transformers' JanusVQVAE", janus_outputs),
+    "diffusers": ("diffusers' own class", diffusers_outputs),
+}
+
+
+def nested(settings: dict[str, Any], part: str) -> dict[str, Any]:
+    """The config of the image tokenizer, of its own or within that of the model around it."""
+    fields = settings.get(part, settings)
+    return {name: value for name, value in fields.items() if name not in ("architectures", "dtype", "torch_dtype")}
+
+
+def loaded(net: torch.nn.Module, weights: Weights) -> torch.nn.Module:
+    net.load_state_dict(weights)
+    return net.float().eval()
+
+
+@torch.no_grad()
+def compare_with_package(
+    source: Source, model: PreTrainedModel, weights: Weights, settings: dict[str, Any]
+) -> Comparison:
+    """Runs the authors' net, from their installed package, and the converted one on two pictures of a 4x4 grid."""
+    title, outputs = PACKAGES[source.name]
+    side = 4 * model.config.downsample_factor
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, model.config.num_channels, side, side, generator=generator) * 2 - 1
+    net = source.net(weights, source.prefix(weights) or "")
+    io = outputs(settings, {name: tensor.float() for name, tensor in net.items()}, pixels)
+    return Comparison(stage_differences(model.float(), io, source), title)
+
+
+def verify(
+    source: Source,
+    model: PreTrainedModel,
+    weights: Weights,
+    settings: dict[str, Any],
+    fixture: str | Path | None = None,
+) -> Comparison:
+    """Compares with the authors' package where it is installed and the settings say how to build their net, else with a
+    fixture: the one that is named, or the stored one.
+
+    Raises:
+        ValueError: there is neither, or the fixture is of another kind.
+    """
+    if fixture is None and source.name in PACKAGES and settings:
+        return compare_with_package(source, model, weights, settings)
+    return compare_with_fixture(source, stored_fixture(source) if fixture is None else fixture)

@@ -5,7 +5,7 @@ import re
 
 import torch
 
-from .weight_files import Weights
+from .torch_files import Weights
 
 
 # Pairs (theirs, ours) of pieces of a name, applied in order from theirs to ours, and in reverse order back.

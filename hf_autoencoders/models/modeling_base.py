@@ -73,6 +73,7 @@ def returns_what_is_asked(forward: Callable) -> Callable:
     def wrapper(
         self, pixel_values, generator=None, return_loss=True, return_dict=None, output_hidden_states=None, **schedules
     ):
+        self.check_has_decoder()
         config = self.config
         return captured(
             self,

@@ -1,0 +1,90 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The folder of a converted model: weights, config, image processor, and a card that names the original."""
+
+import hashlib
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessorPil
+
+from .converters import left_in_words
+from .source import Conversion, Source
+
+
+TEMPLATE = Path(__file__).parent / "templates" / "converted.md"
+
+
+def write_converted(
+    folder: str | Path,
+    model: PreTrainedModel,
+    source: Source,
+    conversion: Conversion,
+    files: list[Path],
+    verified: str | None = None,
+) -> None:
+    """Writes an ordinary model folder: AutoModel and AutoImageProcessor open it.
+
+    Args:
+        files: what was converted; their names and, of single files, the SHA-256 stand on the card.
+        verified: the largest differences from the authors' code, if they were measured.
+    """
+    folder, config = Path(folder), model.config
+    model.save_pretrained(folder)
+    size = {"height": config.height, "width": config.width}
+    AutoencoderImageProcessorPil(size=size, num_channels=config.num_channels).save_pretrained(folder)
+    card = ModelCard.from_template(
+        card_data(source, model),
+        template_path=str(TEMPLATE),
+        name=folder.name,
+        origin=source.origin,
+        kind=source.name,
+        model_class=type(model).__name__,
+        source_file=", ".join(file.name for file in files),
+        sha256=sha256(files[0]) if len(files) == 1 and files[0].is_file() else None,
+        facts=facts(model),
+        notes=conversion.notes,
+        left_behind=left_in_words(conversion.left_behind),
+        verified=verified,
+        has_tokens=hasattr(config, "codebook_size"),
+        encoder_only=config.encoder_only,
+        pixel_shape=(1, config.num_channels, config.height, config.width),
+    )
+    card.save(folder / "README.md")
+
+
+def card_data(source: Source, model: PreTrainedModel) -> ModelCardData:
+    licence = source.origin.licence
+    return ModelCardData(
+        license=licence if licence not in ("other", "unknown") else "other",
+        license_name=None if licence not in ("other", "unknown") else "see-original",
+        license_link=None if licence not in ("other", "unknown") else source.origin.url,
+        library_name="transformers",
+        pipeline_tag="image-feature-extraction",
+        tags=["hf_autoencoders", "autoencoder", model.config.model_type, f"converted-from-{source.name}"],
+    )
+
+
+def facts(model: PreTrainedModel) -> str:
+    """Sizes in one sentence."""
+    config = model.config
+    number = sum(parameter.numel() for parameter in model.parameters())
+    grid = f"{config.grid_size[0]}x{config.grid_size[1]}"
+    picture = f"for a picture of {config.height}x{config.width}"
+    if hasattr(config, "codebook_size"):
+        return f"{type(model).__name__}, {number:,} weights, {config.codebook_size} codes, {grid} tokens {picture}."
+    return f"{type(model).__name__}, {number:,} weights, {grid} latents of {config.latent_channels} numbers {picture}."
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else digest(opened)
+
+
+def digest(opened) -> str:
+    """As hashlib.file_digest, which Python 3.10 has not."""
+    state = hashlib.sha256()
+    while block := opened.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
