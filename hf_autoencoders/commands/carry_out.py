@@ -11,8 +11,9 @@ from ..hub.cards import RunError
 from ..hub.publish import PublishError
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
+from ..training.checkpoints import SaveFailed
 from ..training.engine import Run, train
-from ..training.launch import complain
+from ..training.launch import complain, ignore_signals
 from ..training.logs import TrainingDiverged, on_screen
 from ..training.results import save_results
 from ..training.task import Task
@@ -45,7 +46,7 @@ def carry_out(
         return complain(script, error, everywhere=False)
     try:
         train_and_save(arguments, make_task(arguments), make_publisher(arguments))
-    except (ValueError, StrictDataclassError, RunError, PublishError) as error:
+    except (ValueError, StrictDataclassError, RunError, PublishError, SaveFailed) as error:
         return complain(script, error)
     except TrainingDiverged as error:
         return complain(script, error, code=1, everywhere=False)
@@ -54,12 +55,21 @@ def carry_out(
 
 def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> None:
     run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
-    if train(run):
+    try:
+        train_and_judge(run, publisher)
+    finally:
+        run.lock.release()
+    run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
+    run.accelerator.end_training()
+
+
+def train_and_judge(run: Run, publisher: Publisher) -> None:
+    if not train(run):
+        ignore_signals()
+    else:
         record = save_results(run)
         if run.accelerator.is_main_process:
             print(f"held out: {on_screen(record['metrics'])}")
             print(f"trained {run.step} steps in {run.seconds:.0f} s")
-            print("\n".join(task.closing_lines(run, Path(arguments.run.output_dir))))
+            print("\n".join(run.task.closing_lines(run, Path(run.arguments.run.output_dir))))
         publisher.at_end(run)
-    run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
-    run.accelerator.end_training()

@@ -78,7 +78,9 @@ class TrainingArguments:
     _argument_group_name = "training"
 
     train_batch_size: int = knob(64, "images of one micro-batch of one process")
-    eval_batch_size: int = knob(256, "images of one evaluation batch of one process")
+    eval_batch_size: int = knob(
+        256, "images of one evaluation batch of one process (default: 256, fewer where images are larger than 56x56)"
+    )
     gradient_accumulation_steps: int = knob(1, "micro-batches of one optimizer step")
     num_train_epochs: float = knob(10.0, "passes over the training split")
     max_train_steps: int | None = knob(None, "optimizer steps, in place of num_train_epochs")
@@ -118,8 +120,13 @@ class LoggingArguments:
     logging_steps: int = knob(50, "steps between lines of metrics.jsonl")
     eval_steps: int = knob(0, "steps between evaluations on the held-out split; 0: only at the end")
     image_steps: int = knob(0, "steps between pictures of reconstructions in the trackers; 0: with each evaluation")
-    checkpointing_steps: int = knob(0, "steps between checkpoints; 0: only when a signal stops the run")
-    checkpoints_total_limit: int | None = knob(None, "keep so many checkpoints; older ones go after a new one is safe")
+    checkpointing_steps: int | None = knob(
+        None,
+        "steps between checkpoints, and one at the end (default: one at the end); 0: only when a signal stops the run",
+    )
+    checkpoints_total_limit: int | None = knob(
+        None, "keep so many checkpoints; older ones go after a new one is safe (default: all; 1 if only at the end)"
+    )
 
 
 @dataclass

@@ -12,12 +12,12 @@ from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
 from .adversary import Adversary
-from .arguments import FIXED, Arguments, TrainingArguments
+from .arguments import FIXED, Arguments, LoggingArguments, TrainingArguments
 from .batches import BatchPlan, training_batches
 from .checkpoints import Checkpoints
 from .ema import AveragedWeights
-from .engine import Run, changed_knobs, load_checkpoint
-from .folder import CHECKPOINTS, LOG, check_folder, claim_folder
+from .engine import Run, changed_knobs, check_data, load_checkpoint
+from .folder import CHECKPOINTS, LOG, FolderLock, check_folder, claim_folder
 from .launch import describe_launch, set_threads, start_accelerator
 from .logs import MetricsLog, Window
 from .optimizers import build_optimizer
@@ -57,7 +57,10 @@ def build_run(
     model = task.build(accelerator)
     run = assemble(arguments, accelerator, task, model, task.build_adversary(model), folder)
     run.after_checkpoint = partial(after_checkpoint, run)
+    run.lock = FolderLock(accelerator, folder).acquire()
     say(task.describe(run))
+    if arguments.logging.checkpointing_steps == 0:
+        say("--checkpointing_steps 0: no checkpoint is kept, so the run cannot be continued once it is finished.")
     set_seed(arguments.run.seed + accelerator.process_index)  # other noise on every process
     resume(run, say)
     claim_folder(accelerator, folder, arguments)
@@ -100,12 +103,18 @@ def assemble(
         averages=AveragedWeights(model, training.ema_weights) if training.ema_weights is not None else None,
         batches=lambda step: map(task.receive, on_device(batches(step), accelerator.device)),
         learning_rate=learning_rate(training, total),
-        checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
+        checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, checkpoints_to_keep(arguments.logging)),
         log=MetricsLog(folder / LOG, accelerator.is_main_process),
         window=Window(accelerator, task.codebook_size, training.gradient_accumulation_steps),
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def checkpoints_to_keep(logging: LoggingArguments) -> int | None:
+    """One of a run that writes one at its end, however often it is continued; else what the user says."""
+    at_the_end_only = logging.checkpointing_steps is None and logging.checkpoints_total_limit is None
+    return 1 if at_the_end_only else logging.checkpoints_total_limit
 
 
 Batches = Callable[[int], Iterator[dict[str, Tensor]]]
@@ -160,6 +169,7 @@ def resume(run: Run, say: Callable[[str], None]) -> None:
         say(f"No checkpoint in {run.checkpoints.folder} yet: starting at step 0.")
         run.log.keep(0)
         return
+    check_data(run, path)
     changes = changed_knobs(run, path)
     fixed = FIXED | set(run.task.fixed_knobs())
     refused = sorted(name for name in changes if name in fixed)
@@ -169,6 +179,7 @@ def resume(run: Run, say: Callable[[str], None]) -> None:
             f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that goes on "
             "keeps its model, seed and batches."
         )
+    run.checkpoints.set_aside(run.checkpoints.state(path)["step"], run.log.path, say)
     load_checkpoint(run, path)
     for name, (before, now) in sorted(changes.items()):
         say(f"  changed since the checkpoint: {name} {before!r} -> {now!r}")

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The task of train.py: an autoencoder and the pictures that it learns to reconstruct."""
 
+import math
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 
 PICTURES = 24  # in the sheet of reconstructions
-STATISTICS_BATCHES = 20  # of the training split, to measure the latents' spread on
+MEASURED_IMAGES = 5120  # at most, of the training split, to measure the latents' spread on
+MEASURED_VALUES = 2**24  # and at most so many values of their pixels: 85 RGB images of 256x256
+BATCH_VALUES = 256 * 3 * 56 * 56  # of an evaluation batch where the user gave no --eval_batch_size
 
 
 class AutoencoderTask(Task):
@@ -56,6 +59,11 @@ class AutoencoderTask(Task):
         self.fitted, self.images = read_images(accelerator, self.arguments)
         self.train_set = self.images.train
         say(describe_images(self.images))
+
+    def data_identity(self) -> dict[str, Any]:
+        train = self.images.train
+        count = {"number of pictures": len(train)} if hasattr(train, "__len__") else {}
+        return {**count, "fingerprint": train.fingerprint, "variance of the pixels": float(train.data_variance)}
 
     def build(self, accelerator: Accelerator) -> PreTrainedModel:
         model = build_model(self.arguments, self.images)
@@ -137,19 +145,21 @@ class AutoencoderTask(Task):
     def measure_latents(self, run: "Run", model: nn.Module) -> None:
         """Mean and spread of the training latents, for the config: latent diffusion and sampling read them.
 
-        On the same images on every process, so that all agree. What the user gave stays.
+        On the same images on every process, so that all agree, without augmentation, so that a resumed run agrees with
+        one that nobody stopped; on no more images than the run has trained on. What the user gave stays.
         """
-        images, size = self.images.train, self.arguments.training.eval_batch_size
-        if not hasattr(images, "batch"):  # a stream: the held-out images stand in for it
+        images = self.images.train
+        if not hasattr(images, "plain_batch"):  # a stream: the held-out images stand in for it
             images = self.images.eval
-        step = max(1, len(images) // (size * STATISTICS_BATCHES))
-        chosen = range(0, len(images), step)
-        batches = (
-            chosen[start : start + size] for start in range(0, min(len(chosen), size * STATISTICS_BATCHES), size)
-        )
+        training = self.arguments.training
+        per_step = training.train_batch_size * training.gradient_accumulation_steps * run.accelerator.num_processes
+        most = min(MEASURED_IMAGES, MEASURED_VALUES // math.prod(images.image_shape), run.step * per_step, len(images))
+        chosen = range(0, len(images), max(1, len(images) // max(1, most)))[: max(1, most)]
+        size = training.eval_batch_size
+        batches = (chosen[start : start + size] for start in range(0, len(chosen), size))
         generator = torch.Generator().manual_seed(self.arguments.run.seed)
         device = run.accelerator.device
-        model.measure_latents((images.batch(rows)["pixel_values"].to(device) for rows in batches), generator)
+        model.measure_latents((images.plain_batch(rows)["pixel_values"].to(device) for rows in batches), generator)
         for name, value in self.arguments.model.items():
             setattr(model.config, name, value)
 

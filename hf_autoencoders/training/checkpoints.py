@@ -7,6 +7,7 @@ reads a single value, so nothing is loaded that this module did not write as it 
 
     checkpoints/
       .writing/                     of a run that was killed here; never read
+      set-aside-1/                  later checkpoints of a run that went back to an earlier one, with their log
       checkpoint-00000300/
         manifest.json               step, processes, versions, {file: sha256}
         state.json                  what the loop knows besides tensors
@@ -16,13 +17,17 @@ reads a single value, so nothing is loaded that this module did not write as it 
         optimizer.bin  random_states_0.pkl  random_states_1.pkl  ...
 """
 
+import errno
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import random
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +36,32 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from accelerate.utils import load as load_tensors
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .folder import checkpoints_in
+
 
 MANIFEST, STATE, AVERAGES, ADVERSARY = "manifest.json", "state.json", "averages.safetensors", "adversary.bin"
-PREFIX, WRITING, LEAVING = "checkpoint-", ".writing", ".leaving"
+PREFIX, WRITING, LEAVING, ASIDE = "checkpoint-", ".writing", ".leaving", "set-aside-"
+
+
+class SaveFailed(OSError):
+    """The disk did not take what was to be saved; what lay there before is untouched."""
+
+
+@contextmanager
+def one_line_if_the_disk_is_full(folder: Path) -> Iterator[None]:
+    """Each library reports a full disk by an error of its own: they become one `SaveFailed`."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        full = shutil.disk_usage(place).free < 2**20 or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not re.search("No space left|PytorchStreamWriter|quota", str(error)):
+            raise
+        raise SaveFailed(f"The disk is full: {folder} could not be written. The state before it was kept.") from error
 
 
 def write_atomically(path: Path, text: str):
@@ -114,7 +139,25 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Folders of checkpoints, oldest first."""
-        return sorted(self.folder.glob(f"{PREFIX}*"), key=lambda path: path.name)
+        return checkpoints_in(self.folder)
+
+    def set_aside(self, after: int, log: Path, tell: Callable[[str], None]) -> None:
+        """Moves the checkpoints behind step `after`, with a copy of the log, out of the way of a new branch.
+
+        Else they would count as the newest: `latest` would return to them, and pruning would keep them and delete the
+        new ones. A collective call.
+        """
+        later = [path for path in self.all() if int(path.name.removeprefix(PREFIX)) > after]
+        if later and self.accelerator.is_main_process:
+            number = next(n for n in itertools.count(1) if not (self.folder / f"{ASIDE}{n}").exists())
+            aside = self.folder / f"{ASIDE}{number}"
+            aside.mkdir()
+            if log.exists():
+                shutil.copy2(log, aside)
+            for path in later:
+                os.replace(path, aside / path.name)
+            tell(f"Set aside in {aside}: {', '.join(path.name for path in later)}, of steps that are trained anew.")
+        self.accelerator.wait_for_everyone()
 
     def save(
         self,
@@ -130,6 +173,10 @@ class Checkpoints:
             stream: where this process stands in a stream of data.
             adversary: state of the second player, equal on every process.
         """
+        with one_line_if_the_disk_is_full(self.folder):
+            return self._save(step, state, averages, stream, adversary)
+
+    def _save(self, step, state, averages, stream, adversary) -> Path:
         accelerator, beside = self.accelerator, self.folder / WRITING
         if accelerator.is_main_process:
             shutil.rmtree(beside, ignore_errors=True)
@@ -192,7 +239,10 @@ class Checkpoints:
                 f"{path} was written by {manifest['processes']} processes and each has its own random state, so it can "
                 f"only be resumed by as many; this run has {processes}."
             )
+        knobs = self._optimizer_knobs()
         self.accelerator.load_state(str(path))
+        for group, values in zip(self._groups(), knobs, strict=True):
+            group.update(values)  # the saved state brings the old ones back
         self._check_random_state(path)
         averages = load_file(path / AVERAGES) if (path / AVERAGES).exists() else None
         stream = path / f"stream_{self.accelerator.process_index}.json"
@@ -202,6 +252,15 @@ class Checkpoints:
             _read_json(stream) if stream.exists() else None,
             torch.load(adversary, map_location="cpu", weights_only=True) if adversary.exists() else None,
         )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.accelerator._optimizers for group in optimizer.param_groups]
+
+    def _optimizer_knobs(self) -> list[dict[str, Any]]:
+        """What the user's knobs say of each group: weight decay, betas, ... (the loop sets the rate in each step)."""
+        return [
+            {name: value for name, value in group.items() if name not in ("params", "lr")} for group in self._groups()
+        ]
 
     def _latest(self, tell: Callable[[str], None]) -> Path | None:
         candidates = self.all()

@@ -144,6 +144,11 @@ class _IndexedImages(_Images, Dataset):
             raise IndexError(f"Image {index} of {len(self)}.")
         return self.__getitems__([index % len(self)])[0]
 
+    def plain_batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """These images as a model takes them, without the draws of an epoch: as evaluation sees them."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return collate(self.augmentation.for_evaluation()(self._fetch(index), index, 0))
+
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """These images as a model takes them; for pictures and for the first look at the data."""
         return collate(self.__getitems__(indices))

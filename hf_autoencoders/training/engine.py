@@ -19,8 +19,9 @@ from .adversary import Adversary
 from .arguments import Arguments
 from .checkpoints import Checkpoints
 from .ema import AveragedWeights
+from .folder import FolderLock
 from .launch import StopSignal
-from .logs import MetricsLog, Window, log_pictures, on_screen
+from .logs import MetricsLog, TrainingDiverged, Window, log_pictures, on_screen
 from .results import evaluate_run, picture_of_run
 from .schedules import Schedule
 from .task import Task
@@ -41,6 +42,7 @@ class Run:
         total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
         figures: of the last evaluation, with its step. named_cures: remedies that were printed already.
+        lock: keeps other runs out of the folder, until it is released or the process ends.
     """
 
     arguments: Arguments
@@ -62,6 +64,7 @@ class Run:
     evaluated: int = 0
     seconds: float = 0.0
     figures: tuple[int, dict[str, float]] | None = None
+    lock: FolderLock | None = None
     named_cures: set[str] = field(default_factory=set)
 
     @cached_property
@@ -123,7 +126,8 @@ def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
         write_evaluation(run, progress)
     if due(run, logging.image_steps):
         write_picture(run)
-    if due(run, logging.checkpointing_steps):
+    last = run.step == run.total_steps and logging.checkpointing_steps != 0
+    if due(run, logging.checkpointing_steps) or last:
         save_checkpoint(run)
     return True
 
@@ -134,8 +138,8 @@ def catch_up(run: Run, progress: "Progress"):
         write_evaluation(run, progress)
 
 
-def due(run: Run, every: int) -> bool:
-    return every > 0 and run.step % every == 0
+def due(run: Run, every: int | None) -> bool:
+    return bool(every) and run.step % every == 0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float):
@@ -198,9 +202,11 @@ def write_picture(run: Run):
 
 
 def save_checkpoint(run: Run) -> Path:
-    """A whole checkpoint, after making sure that no loss of the window was nonsense."""
+    """A whole checkpoint, after making sure that no loss of the window and no weight is nonsense."""
     run.window.gather(run.step)
+    check_weights(run)
     state = {
+        "data": run.task.data_identity(),
         "step": run.step,
         "evaluated": run.evaluated,
         "seconds": run.seconds,
@@ -214,6 +220,30 @@ def save_checkpoint(run: Run) -> Path:
     path = run.checkpoints.save(run.step, state, averages, stream, adversary)
     run.after_checkpoint(path)
     return path
+
+
+def check_weights(run: Run) -> None:
+    """Raises TrainingDiverged, on every process, where a weight is no number: nothing of it is saved. Collective."""
+    wrong = torch.zeros((), device=run.accelerator.device)
+    for parameter in run.core.parameters():
+        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a sharded one
+        wrong += (~own.detach().isfinite()).sum()
+    if run.accelerator.reduce(wrong, reduction="sum").item():
+        raise TrainingDiverged(
+            f"Weights are no numbers after step {run.step}; they were not saved, and the last checkpoint was kept. A "
+            "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+        )
+
+
+def check_data(run: Run, path: Path) -> None:
+    """Raises ValueError where `path` was trained on other pictures than those that are at hand now."""
+    then, now = run.checkpoints.state(path).get("data", {}), run.task.data_identity()
+    for name in then:
+        if name in now and then[name] != now[name]:
+            raise ValueError(
+                f"{path} was trained on other data: its {name} was {then[name]}, now it is {now[name]}. Give the data "
+                "that it was trained on, or train on the new data with --init_from."
+            )
 
 
 def load_checkpoint(run: Run, path: Path):

@@ -8,6 +8,8 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import accelerate.accelerator
@@ -98,6 +100,28 @@ def describe_launch(accelerator: Accelerator, threads: int) -> str:
         f"{count} process{'es' if count > 1 else ''} ({kind}), device {accelerator.device}, "
         f"{threads} thread{'s' if threads > 1 else ''} each, mixed precision {accelerator.mixed_precision}"
     )
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keeps SIGTERM and SIGINT until the block is done, and then hands them on: what is being saved becomes whole."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)
+
+
+def ignore_signals() -> None:
+    """For a process that is ending: launchers pass on the signal that stopped it, and everything is saved already."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StopSignal:

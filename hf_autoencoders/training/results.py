@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from .checkpoints import versions, write_atomically
+from .checkpoints import one_line_if_the_disk_is_full, versions, write_atomically
 from .folder import METRICS
+from .launch import signals_held
 
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def save_results(run: "Run") -> dict[str, Any]:
     The model comes first, so that a mistake in the held-out split does not lose it. What was saved is what is judged.
     """
     folder = Path(run.arguments.run.output_dir)
-    with weights_to_judge(run) as model:
+    with signals_held(), one_line_if_the_disk_is_full(folder), weights_to_judge(run) as model:
         run.task.save_model(run, model, folder)
     record = {"metrics": evaluate_run(run), **run.task.record(run), **describe_run(run)}
-    with weights_to_judge(run) as model:
+    with weights_to_judge(run) as model, one_line_if_the_disk_is_full(folder):
         run.task.save_rest(run, model, folder, record)
     if run.accelerator.is_main_process:
         write_atomically(folder / METRICS, json.dumps(record, indent=1) + "\n")

@@ -75,6 +75,10 @@ class Task:
         """The second player, equal on every process; None for a task without one. `model`: as `build` gave it."""
         return None
 
+    def data_identity(self) -> dict[str, Any]:
+        """What a resumed run must find again of its data, by names for people; it is part of each checkpoint."""
+        return {}
+
     def describe(self, run: "Run") -> str:
         """Lines on the model and its loss, printed before the first step."""
         raise NotImplementedError
