@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from training_runs import load_script
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
+from hf_autoencoders.priors.ahead import ahead
 from hf_autoencoders.priors.token_datasets import TokenDataset, TokenDatasetError, load_token_dataset
 from hf_autoencoders.priors.token_encoding import encode_in_memory, token_type
 from hf_autoencoders.training.data import load_images
@@ -194,6 +195,37 @@ def test_a_stream_gives_the_same_and_continues_where_it_stopped(saved, expected,
     assert batch["labels"].tolist() == read_tables("digits", None, False)["test"]["label"][:]
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+def test_threads_that_decode_ahead_change_nothing(saved, encoded, digits_folder, tmp_path, workers):
+    flags = ("--rows_per_shard", 500, "--batch_size", 64, "--num_workers", workers)
+    assert run(saved, tmp_path / "table", *flags) == 0
+    for path in sorted(encoded.glob("*.parquet")):
+        assert (tmp_path / "table" / path.name).read_bytes() == path.read_bytes()
+    stream = ("--dataset_name", digits_folder, "--streaming")
+    assert run(saved, tmp_path / "stream", *stream, *flags) == 0
+    tokens = (load_token_dataset(folder, split=split).tokens for folder, split in (
+        (tmp_path / "stream", "train"), (encoded, "test"),
+    ))  # fmt: skip
+    assert np.array_equal(*tokens)
+
+
+def test_an_error_ahead_is_raised_where_its_result_would_come():
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for result in ahead(lambda number: 6 // number, [1, 2, 0, 3], threads=2):
+            seen.append(result)
+    assert seen == [6, 3]
+
+
+def test_mixed_precision_says_how_many_tokens_it_changes(saved, encoded, tmp_path, capsys):
+    assert run(saved, tmp_path / "tokens", "--mixed_precision", "bf16") == 0
+    said = re.search(r"bf16 changes (\d+) of (4,000) tokens \((.*)%\) of the first 1,000", capsys.readouterr().out)
+    exact, cast = (load_token_dataset(folder).tokens[:1000] for folder in (encoded, tmp_path / "tokens"))
+    assert int(said[1]) == (exact != cast).sum() > 0
+    assert run(saved, tmp_path / "tokens") == 2
+    assert "encoded with another mixed_precision" in capsys.readouterr().err
+
+
 def test_two_processes_share_the_shards(saved, encoded, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
@@ -323,7 +355,8 @@ def test_mistakes_are_one_line(saved, tmp_path, capsys):
         ((), "holds other files (photo.txt)"),
         (("--splits", "valid"), "No split 'valid' in digits; its splits: train, test."),
         (("--batch_size", 0), "--batch_size must be at least 1, got 0."),
-        (("--streaming", "--num_workers", 2), "--num_workers has no effect with --streaming"),
+        (("--num_workers", -1), "--num_workers must lie in 0..256, got -1"),
+        (("--mixed_precision", "fp8"), "invalid choice: 'fp8'"),
         (("--streaming",), "is not streamed"),
         (("--modle", "x"), "Unknown argument '--modle'"),
     ):

@@ -7,8 +7,9 @@ A shard appears under its name only when it is whole, and `splits` in the record
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
 from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
+from .ahead import ahead
 from .cards import token_dataset_card
 from .token_datasets import TokenDataset
 from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry_of, name_of, read_record
@@ -65,14 +66,17 @@ def encode_in_memory(
 class ShardWriter:
     """Turns rows of pictures into shards of tokens; one for each process.
 
+    Threads decode and resize the next pictures while the model encodes, and one writes the last shard meanwhile.
+
     Args:
         model: with `get_image_tokens`, in eval mode, on the device that computes.
         to_uint8: from pictures to uint8 (B, C, H, W): the image processor's.
         folder: of the data set.
         rows_per_shard: the unit in which a killed run is continued.
-        num_workers: processes that decode pictures; not for streams.
+        num_workers: threads that decode pictures; 0: they are decoded when they are needed.
         rank, processes: this process, and how many share the work. Shard i belongs to process i % processes.
         tell: is called with the number of images of each batch.
+        autocast: type that the model computes in (the nearest code is always found in float32); None: its own.
     """
 
     model: Any
@@ -84,6 +88,7 @@ class ShardWriter:
     rank: int = 0
     processes: int = 1
     tell: Callable[[int], None] = lambda count: None
+    autocast: torch.dtype | None = None
 
     def encode_table(self, table: Any, split: str, column: str) -> list[str]:
         """Encodes this process's share of a `datasets.Dataset`; names of all shards of the split."""
@@ -95,20 +100,31 @@ class ShardWriter:
             return names
         images = DecodedImages(Rows(table, split, column, None), self.to_uint8)
         spans = [range(n * self.rows_per_shard, min((n + 1) * self.rows_per_shard, len(table))) for n in mine]
-        batches = self._batches(images, spans)
-        for number, span in zip(mine, spans, strict=True):
-            flat = np.concatenate(list(islice(batches, -(-len(span) // self.batch_size))))
-            self._write(names[number], flat, other_columns(table, span, column))
+        batches = self._encoded(images.batch, (rows for span in spans for rows in self._parts(span)))
+        shards = (
+            (names[number], self._of_shard(batches, len(span)), other_columns(table, span, column))
+            for number, span in zip(mine, spans, strict=True)
+        )
+        deque(ahead(lambda shard: self._write(*shard), shards, min(1, self.num_workers)), maxlen=0)
         return names
 
-    def _batches(self, images: DecodedImages, spans: Sequence[range]) -> Iterator[np.ndarray]:
-        """Flat tokens (B, N) of batch after batch, none of which crosses the end of a span."""
-        rows = [list(span[i : i + self.batch_size]) for span in spans for i in range(0, len(span), self.batch_size)]
-        for batch in DataLoader(images, batch_sampler=rows, collate_fn=collate, num_workers=self.num_workers):
-            yield self._encode(batch["pixel_values"])
+    def _parts(self, rows: Sequence) -> list[Sequence]:
+        """Batches of rows, none of which crosses the end of a shard."""
+        return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
-    def _encode(self, pixel_values: Tensor) -> np.ndarray:
-        tokens = self.model.get_image_tokens(pixel_values.to(self.model.device)).flatten(1)
+    def _of_shard(self, batches: Iterator[np.ndarray], rows: int) -> np.ndarray:
+        return np.concatenate(list(islice(batches, -(-rows // self.batch_size))))
+
+    def _encoded(self, read: Callable[[Any], dict[str, Tensor]], parts: Iterable[Any]) -> Iterator[np.ndarray]:
+        """Flat tokens (B, N) of batch after batch; `read` gives the pixels of a part."""
+        return (self.encode(batch["pixel_values"]) for batch in ahead(read, parts, self.num_workers))
+
+    @torch.no_grad()
+    def encode(self, pixel_values: Tensor) -> np.ndarray:
+        """(B, C, H, W) -> flat tokens (B, N)."""
+        device = self.model.device
+        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+            tokens = self.model.get_image_tokens(pixel_values.to(device)).flatten(1)
         self.tell(len(tokens))
         return tokens.cpu().numpy().astype(token_type(self.model.codebook_size))
 
@@ -136,13 +152,13 @@ class ShardWriter:
         return done["shards"]
 
     def _encode_rows(self, rows: list[dict[str, Any]], column: str, split: str, before: int) -> np.ndarray:
-        parts = []
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            places = [f"image {before + start + n} of this process's share of {split!r}" for n in range(len(part))]
-            images = [open_image(row[column], place) for row, place in zip(part, places, strict=True)]
-            parts.append(self._encode(collate(to_uint8_or_say_where(images, self.to_uint8, places))["pixel_values"]))
-        return np.concatenate(parts)
+        def read(part: range) -> dict[str, Tensor]:
+            places = [f"image {before + number} of this process's share of {split!r}" for number in part]
+            cells = [rows[number][column] for number in part]
+            images = [open_image(cell, place) for cell, place in zip(cells, places, strict=True)]
+            return collate(to_uint8_or_say_where(images, self.to_uint8, places))
+
+        return np.concatenate(list(self._encoded(read, self._parts(range(len(rows))))))
 
     def _write(self, name: str, flat: np.ndarray, others: Any) -> None:
         from datasets import Dataset, Features, List, Value, concatenate_datasets
@@ -152,6 +168,17 @@ class ShardWriter:
         if others.column_names:
             shard = concatenate_datasets([shard, others], axis=1)
         write_whole(self.folder / name, lambda path: shard.to_parquet(path))
+
+
+def tokens_changed(writer: ShardWriter, images: Any, count: int = 1000) -> tuple[int, int]:
+    """(tokens that `writer.autocast` changes, all tokens) of the first `count` of `images`."""
+    changed, total, exact = 0, 0, replace(writer, autocast=None, tell=lambda count: None)
+    for start in range(0, min(count, len(images)), writer.batch_size):
+        pixels = images.batch(range(start, min(start + writer.batch_size, count, len(images))))["pixel_values"]
+        tokens = exact.encode(pixels)
+        changed += int((tokens != replace(exact, autocast=writer.autocast).encode(pixels)).sum())
+        total += tokens.size
+    return changed, total
 
 
 def other_columns(table: Any, span: range, column: str) -> Any:
