@@ -36,7 +36,7 @@ from hf_autoencoders.priors.autoregressive import (
 )
 from hf_autoencoders.priors.likelihood import code_nats
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
-from hf_autoencoders.priors.sheets import picture_grid
+from hf_autoencoders.priors.sheets import tile_pictures
 from hf_autoencoders.training.data import load_images
 
 
@@ -420,7 +420,7 @@ def test_pictures_that_cannot_be_right_are_refused_in_one_line(trained, tokenize
 def test_a_grid_shows_each_picture_in_its_place():
     pictures = torch.full((3, 1, 1, 1), -1.0)
     pictures[1] = 1.0
-    grid = picture_grid(pictures, columns=2, least_side=2)  # cells of 2 + 2 pixels
+    grid = tile_pictures(pictures, columns=2, least_side=2)  # cells of 2 + 2 pixels
     assert grid.size == (8, 8)
     assert [grid.getpixel(at)[0] for at in ((1, 1), (5, 1), (1, 5), (5, 5))] == [0, 255, 0, 255]
 

@@ -42,7 +42,7 @@ from ..training.image_columns import find_image_column, find_label_column
 from ..training.image_rows import Rows
 from ..training.image_sources import read_tables
 from ..training.knobs import Parser
-from ..training.launch import check_launch
+from ..training.launch import check_launch, set_threads
 
 
 MOST_WORKERS = 256
@@ -84,15 +84,15 @@ def main(argv: list[str] | None = None) -> int:
         arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
         if unknown:
             raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
-        check_arguments(arguments)
-        encode(arguments)
+        check_encoding(arguments)
+        encode_splits(arguments)
     except (ValueError, PublishError) as error:
         print(f"encode_dataset.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
 
-def check_arguments(arguments: EncodeArguments) -> None:
+def check_encoding(arguments: EncodeArguments) -> None:
     for name in ("model", "output_dir"):
         if getattr(arguments, name) is None:
             raise ValueError(f"--{name} is needed.")
@@ -104,7 +104,7 @@ def check_arguments(arguments: EncodeArguments) -> None:
         raise ValueError(f"--num_workers must lie in 0..{MOST_WORKERS}, got {arguments.num_workers}.")
 
 
-def encode(arguments: EncodeArguments) -> None:
+def encode_splits(arguments: EncodeArguments) -> None:
     disable_progress_bars()  # of datasets' own parquet writer
     disable_progress_bar()
     accelerator = Accelerator(cpu=arguments.cpu)
@@ -122,12 +122,6 @@ def encode(arguments: EncodeArguments) -> None:
     if arguments.push_to_hub and accelerator.is_main_process:
         publish(arguments, folder)
     accelerator.wait_for_everyone()
-
-
-def set_threads(accelerator: Accelerator, wanted: int | None) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    torch.set_num_threads(wanted or max(1, cores // local))
 
 
 def load(arguments: EncodeArguments):

@@ -25,7 +25,7 @@ from ..evaluation.features import measure_samples
 from ..models.image_token_ids import ImageTokenIds, as_class_numbers, check_count, check_sampling
 from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
-from ..priors.sheets import picture_grid
+from ..priors.sheets import tile_pictures
 from ..training.arguments import knob
 from ..training.checkpoints import write_atomically
 from ..training.data import load_images
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         parser = Parser(SampleArguments, prog="sample.py", description="Draw new pictures.")
         arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
         check(arguments, unknown)
-        draw(arguments)
+        draw_pictures(arguments)
     except (ValueError, StrictDataclassError) as error:
         print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -99,7 +99,7 @@ def check_no_prior(arguments: SampleArguments) -> None:
             raise ValueError(f"--{name} has no effect without --prior: this image model draws by itself.")
 
 
-def draw(arguments: SampleArguments) -> None:
+def draw_pictures(arguments: SampleArguments) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
     image_model = load(AutoModel.from_pretrained, arguments.image_tokenizer).to(device)
     generator = torch.Generator().manual_seed(arguments.seed)
@@ -113,10 +113,10 @@ def draw(arguments: SampleArguments) -> None:
     seconds = time.perf_counter() - started
     columns = min(arguments.columns or (arguments.num_images if labels else 10), len(pictures))
     Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
-    picture_grid(pictures, columns).save(arguments.output)
+    tile_pictures(pictures, columns).save(arguments.output)
     print(f"{len(pictures)} pictures in {seconds:.1f} s, {len(pictures) / seconds:.1f} images/s: {arguments.output}")
     if arguments.measure:
-        measure(arguments, pictures.cpu(), labels)
+        measure_against(arguments, pictures.cpu(), labels)
 
 
 def check_memory(config, count: int) -> None:
@@ -127,7 +127,7 @@ def check_memory(config, count: int) -> None:
         raise ValueError(f"{count:,} pictures would take {gib:,.0f} GiB at once: draw fewer, more than once.")
 
 
-def measure(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int | str] | None) -> None:
+def measure_against(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int | str] | None) -> None:
     """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture.
 
     `labels`: names of the classes asked for, or numbers where the prior knows no names.

@@ -18,7 +18,7 @@ import hf_autoencoders  # noqa: F401  (registers the models with the Auto classe
 from ..hub.publish import publish_files
 from ..priors.prior_knobs import parse_prior_arguments
 from ..priors.prior_task import CARD, IMAGE_TOKEN_LM, PriorTask, names_of_repositories
-from ..priors.sheets import SAMPLES
+from ..priors.sheets import SAMPLES_PICTURE
 from ..training.engine import Run
 from .carry_out import Publisher, carry_out
 
@@ -39,7 +39,7 @@ class PriorPublisher(Publisher):
         if not self.hub.push_to_hub or not run.accelerator.is_main_process:
             return
         folder, names = Path(self.arguments.run.output_dir), names_of_repositories(self.arguments)
-        self.upload(names[0], folder, ["*.json", "*.safetensors", CARD, SAMPLES, "arguments.yaml"])
+        self.upload(names[0], folder, ["*.json", "*.safetensors", CARD, SAMPLES_PICTURE, "arguments.yaml"])
         if run.task.has_image_token_lm():
             self.upload(names[1], folder / IMAGE_TOKEN_LM, ["*"])
 

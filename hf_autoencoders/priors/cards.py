@@ -15,7 +15,7 @@ from .token_records import name_of
 
 
 # What train_prior.py measures: title and unit. A metric of another name is shown under its own name.
-METRICS = {
+PRIOR_METRICS = {
     "images": ("held-out pictures", ""),
     "nats_per_code": ("cost of a code", "nats"),
     "nats_per_code_unconditional": ("cost of a code without the class", "nats"),
@@ -26,6 +26,7 @@ METRICS = {
     "bits_per_dim_discrete": ("prior and decoder together, of binary pixels", "bits per dimension"),
     "code_perplexity": ("perplexity of the codes", "codes"),
 }
+BOUND = "of a masked model: bounds from above, each estimated by one draw a picture, keyed by the picture's number"
 SHOWN_ELSEWHERE = {"metrics", "settings", "command", "versions", "image_tokenizer", "architecture", "parameters"}
 
 
@@ -83,7 +84,7 @@ def escaped(name: str) -> str:
 
 def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, snippet: str) -> str:
     grid, dataset = "x".join(map(str, sequencer.grid_size)), record["dataset"]["name"]
-    bound = " (of a masked model: bounds from above)" if record["architecture"] == "masked" else ""
+    bound = f" ({BOUND})" if record["architecture"] == "masked" else ""
     return f"""---
 {head(record, sequencer, title)}
 ---
@@ -102,13 +103,13 @@ Held-out figures{bound}, measured by the run:
 
 | figure | value | unit |
 |---|---|---|
-{table(metric_rows(record["metrics"]))}
+{markdown_table(rows_of_metrics(record["metrics"]))}
 
 How they came about:
 
 | | |
 |---|---|
-{table(facts(record))}
+{markdown_table(facts_of_run(record))}
 
 ```bash
 {shlex.join(map(without_folder, shlex.split(record["command"])))}
@@ -139,21 +140,25 @@ def head(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str) -> 
         base_model=image_model if image_model and "/" in image_model else None,
         model_name=title,
         eval_results=[
-            EvalResult(**experiment, metric_type=name, metric_name=METRICS.get(name, (name,))[0], metric_value=value)
+            EvalResult(
+                **experiment, metric_type=name, metric_name=PRIOR_METRICS.get(name, (name,))[0], metric_value=value
+            )
             for name, value in record["metrics"].items()
         ],
     )
     return data.to_yaml()
 
 
-def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
-    return [
-        (METRICS[name][0], f"{value:.5g}", METRICS[name][1]) if name in METRICS else (name, f"{value:.5g}", "")
-        for name, value in metrics.items()
-    ]
+def title_of(metric: str) -> str:
+    return PRIOR_METRICS.get(metric, (metric, ""))[0]
 
 
-def facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+def rows_of_metrics(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
+    """Title, value and unit of each."""
+    return [(title_of(name), f"{value:.5g}", PRIOR_METRICS.get(name, ("", ""))[1]) for name, value in metrics.items()]
+
+
+def facts_of_run(record: dict[str, Any]) -> list[tuple[str, str]]:
     shown = {name: value for name, value in record.items() if name not in SHOWN_ELSEWHERE and value is not None}
     texts = [(name, json.dumps(value) if isinstance(value, dict) else str(value)) for name, value in shown.items()]
     packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -165,7 +170,7 @@ def without_folder(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def markdown_table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 

@@ -29,7 +29,7 @@ from .diffusion_knobs import OF_SAMPLES
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .prior_data import load_image_model, read_pictures
-from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
+from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
 
 
@@ -137,7 +137,7 @@ class DiffusionTask(Task):
         picture = self.picture(run, model)
         if run.accelerator.is_main_process:
             for place in (folder, folder / PIPELINE):
-                picture.save(place / SAMPLES)
+                picture.save(place / SAMPLES_PICTURE)
             self.save_card(self, model, folder / PIPELINE, record)
 
     def closing_lines(self, run: Run, folder: Path) -> list[str]:

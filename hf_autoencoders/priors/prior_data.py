@@ -23,7 +23,7 @@ from .prior_knobs import PictureArguments
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset
 from .token_encoding import encode_in_memory
-from .token_records import read_record
+from .token_records import read_token_record
 
 
 def load_image_model(name: str, revision: str = "main"):
@@ -74,11 +74,11 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         train = read(split=data.train_split).first(data.max_train_samples)
         held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
-        classes, labels = classes_of(arguments, train, held_out, say)
+        classes, labels = agreed_classes(arguments, train, held_out, say)
         splits = TokenSplits(data.token_dataset, train, held_out, classes)
     else:
         images = read_pictures(arguments, processor)
-        classes, labels = classes_of(arguments, images.train, images.eval, say)
+        classes, labels = agreed_classes(arguments, images.train, images.eval, say)
         image_model.to(device)
         say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
         train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
@@ -87,7 +87,7 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
     return splits
 
 
-def classes_of(arguments: Arguments, train: Any, held_out: Any, say: Callable) -> tuple[int, Tensor | None]:
+def agreed_classes(arguments: Arguments, train: Any, held_out: Any, say: Callable) -> tuple[int, Tensor | None]:
     """See `settle_classes`; no class where the user wants none."""
     if arguments.model["unconditional"]:
         return 0, None
@@ -99,7 +99,7 @@ def classes_of(arguments: Arguments, train: Any, held_out: Any, say: Callable) -
 
 def held_out_split(name: str) -> str:
     """As of pictures: test, then validation."""
-    splits = read_record(name).get("splits", {})
+    splits = read_token_record(name).get("splits", {})
     return "validation" if "validation" in splits and "test" not in splits else "test"
 
 

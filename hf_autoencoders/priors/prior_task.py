@@ -29,7 +29,7 @@ from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_figures import evaluate_prior, without_class
 from .prior_knobs import LANGUAGE_MODELS
 from .sequences import ImageTokenSequencer
-from .sheets import SAMPLED, SAMPLES, labels_of_sheet, sheet
+from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
 
 
@@ -134,16 +134,16 @@ class PriorTask(Task):
     def save_rest(self, run: Run, model: nn.Module, folder: Path, record: dict[str, Any]) -> None:
         picture, names = self.picture(run, model), names_of_repositories(self.arguments)
         if run.accelerator.is_main_process:
-            picture.save(folder / SAMPLES)
+            picture.save(folder / SAMPLES_PICTURE)
             write_atomically(folder / CARD, prior_card(record, self.sequencer, names[0]))
             if self.has_image_token_lm():
-                picture.save(folder / IMAGE_TOKEN_LM / SAMPLES)
+                picture.save(folder / IMAGE_TOKEN_LM / SAMPLES_PICTURE)
                 text = image_token_lm_card(record, self.sequencer, names[1])
                 write_atomically(folder / IMAGE_TOKEN_LM / CARD, text)
 
     def closing_lines(self, run: Run, folder: Path) -> list[str]:
         whole = [f"prior and image model in one: {folder / IMAGE_TOKEN_LM}"] if self.has_image_token_lm() else []
-        return [f"prior, metrics.json, {SAMPLES}: {folder}", *whole]
+        return [f"prior, metrics.json, {SAMPLES_PICTURE}: {folder}", *whole]
 
 
 class PriorInTraining(nn.Module):

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 
-SAMPLES = "samples.png"  # in the folder of a run
+SAMPLES_PICTURE = "samples.png"  # in the folder of a run
 SAMPLED = 80  # pictures in it
 
 
@@ -17,10 +17,10 @@ def labels_of_sheet(classes: int) -> list[int] | None:
 
 def sheet(pictures: Tensor, classes: int) -> Image.Image:
     """Pictures of `labels_of_sheet`, one class a column."""
-    return picture_grid(pictures, columns=min(classes, 20) or 10)
+    return tile_pictures(pictures, columns=min(classes, 20) or 10)
 
 
-def picture_grid(pictures: Tensor, columns: int, least_side: int = 56) -> Image.Image:
+def tile_pictures(pictures: Tensor, columns: int, least_side: int = 56) -> Image.Image:
     """(B, C, H, W) in [-1, 1] as one picture, row by row, each enlarged by a whole factor to `least_side` pixels."""
     scale = max(1, -(-least_side // min(pictures.shape[2:])))
     levels = ((pictures.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

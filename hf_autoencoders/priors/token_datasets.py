@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..training.image_columns import find_label_column
-from .token_records import TokenDatasetError, check_same_image_tokenizer, read_record
-from .token_shards import flat_tokens, read_shards
+from .token_records import TokenDatasetError, check_same_image_tokenizer, read_token_record
+from .token_shards import flat_tokens, read_token_shards
 
 
 class TokenBatch(Sequence):
@@ -123,14 +123,14 @@ def load_token_dataset(
     Raises:
         TokenDatasetError: no such data set or split, one that is not finished or damaged, or tokens of another model.
     """
-    record = read_record(name, revision)
+    record = read_token_record(name, revision)
     if "splits" not in record:
         raise TokenDatasetError(f"{name} is not finished: run encode_dataset.py again with the same arguments.")
     if split not in record["splits"]:
         raise TokenDatasetError(f"No split {split!r} in {name}; its splits: {', '.join(record['splits'])}.")
     if expect is not None:
         check_same_image_tokenizer(record, expect, str(name))
-    table = read_shards(name, record, split, revision, verify)
+    table = read_token_shards(name, record, split, revision, verify)
     labels, names = labels_of(table, record.get("label_column"))
     return TokenDataset(flat_tokens(table, record), record["grid_size"], labels, names, record)
 

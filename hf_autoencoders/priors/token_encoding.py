@@ -25,7 +25,7 @@ from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
 from .ahead import ahead
 from .cards import token_dataset_card
 from .token_datasets import TokenDataset
-from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry_of, name_of, read_record
+from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry_of, name_of, read_token_record
 from .token_shards import as_table, check_tokens, sha256_of
 
 
@@ -273,7 +273,7 @@ def open_token_folder(folder: Path, record: dict[str, Any], overwrite: bool) -> 
 
 def check_same_tokens(folder: Path, record: dict[str, Any]) -> bool:
     """Whether the tokens in the folder are finished. Raises `TokenDatasetError` if `record` describes other ones."""
-    present = read_record(folder)
+    present = read_token_record(folder)
     different = differences(present, record)
     if different:
         name = min(different)

@@ -88,13 +88,13 @@ def entry_of(record: dict[str, Any], name: str) -> Any:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_record(name: str | Path, revision: str | None = None) -> dict[str, Any]:
+def read_token_record(name: str | Path, revision: str | None = None) -> dict[str, Any]:
     """image_tokenizer.json of a folder or of a data set on the Hub.
 
     Raises:
         TokenDatasetError: there is none, or it is damaged.
     """
-    path = file_of(name, RECORD, revision)
+    path = local_file(name, RECORD, revision)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -121,7 +121,7 @@ def is_split(entry: Any) -> bool:
     return all(isinstance(name, str) and Path(name).name == name for name in names)  # none of another folder
 
 
-def file_of(name: str | Path, file: str, revision: str | None = None) -> Path:
+def local_file(name: str | Path, file: str, revision: str | None = None) -> Path:
     """Where a file of the data set lies on this machine; a Hub data set's is downloaded first."""
     path = Path(name) / file
     if not Path(name).is_dir() and str(name).count("/") <= 1 and not str(name).startswith((".", "/", "~")):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .token_records import COLUMN, TokenDatasetError, file_of, name_of
+from .token_records import COLUMN, TokenDatasetError, local_file, name_of
 
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_shards(
+def read_token_shards(
     name: str | Path, record: dict[str, Any], split: str, revision: str | None = None, verify: bool = True
 ) -> Any:
     """All rows of a split as a `pyarrow.Table`, its tokens checked.
@@ -41,7 +41,7 @@ def read_shards(
         raise TokenDatasetError(f"{len(missing)} of {len(shards)} shards of {name} are missing, such as {missing[0]}.")
     tables = []
     for shard in shards:
-        path = file_of(name, shard, revision)
+        path = local_file(name, shard, revision)
         content = path.read_bytes()
         if verify and hashes and sha256_of(content) != hashes.get(shard):
             raise TokenDatasetError(
