@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, LDMPipeline, UNet2DModel, VQModel
+from safetensors.torch import save_file
 
 from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.hub.diffusers_export import from_diffusers, to_diffusers
@@ -220,7 +221,10 @@ def test_training_starts_from_a_folder_of_ours_of_diffusers_or_of_a_pipeline(pix
     with pytest.raises(ValueError, match="has no config.json"):
         load_for_training(tmp_path / "other")
     (tmp_path / "other" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
-    with pytest.raises(ValueError, match="holds a AutoencoderTiny; AutoencoderKL and VQModel can be read"):
+    with pytest.raises(ValueError, match="has none of the files model, diffusion_pytorch_model"):
+        load_for_training(tmp_path / "other")
+    save_file(dict(model.state_dict()), tmp_path / "other" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ValueError, match="is one of a AutoencoderTiny; AutoencoderKL and VQModel can be read"):
         load_for_training(tmp_path / "other")
 
 

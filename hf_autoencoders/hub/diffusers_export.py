@@ -24,6 +24,7 @@ from hf_autoencoders.models.modeling_vqvae import VQVAEModel
 from .converters import build
 from .source_diffusers import BLOCKS, diffusers_net
 from .source_vqgan import CONVOLUTIONS, has_identities
+from .weight_files import folder_of, read_folder
 
 
 EXACT_LIKELIHOODS = ("mse", "l1")
@@ -196,16 +197,8 @@ def from_diffusers(
         ValueError: what our classes do not hold, by name.
     """
     if isinstance(source, (str, Path)):
-        source = read_diffusers(str(source), revision, subfolder)
-    settings = {**source.config, "_class_name": type(source).__name__}
-    return build(diffusers_net(source.state_dict(), None, settings, **config_fields))
-
-
-def read_diffusers(name: str, revision: str | None = None, subfolder: str | None = None) -> AutoencoderKL | VQModel:
-    """A saved AutoencoderKL or VQModel, told apart by its config."""
-    place = {"revision": revision, "subfolder": subfolder}
-    kind = AutoencoderKL.load_config(name, **place).get("_class_name")
-    classes = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
-    if kind not in classes:
-        raise ValueError(f"{name} holds a {kind}; AutoencoderKL and VQModel can be read.")
-    return classes[kind].from_pretrained(name, torch_dtype="auto", **place)
+        checkpoint = read_folder(folder_of(source, revision, subfolder))
+        weights, settings = checkpoint.weights, checkpoint.settings
+    else:
+        weights, settings = source.state_dict(), {**source.config, "_class_name": type(source).__name__}
+    return build(diffusers_net(weights, None, settings, **config_fields))

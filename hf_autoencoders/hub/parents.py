@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoModel, PreTrainedModel
 
 from .converters import MODEL_CLASSES, convert
-from .weight_files import PIPELINE_PARTS, read_checkpoint, read_settings
+from .weight_files import PIPELINE_PARTS, file_of, read_checkpoint, read_settings
 
 
 OUR_TYPES = ("ae", *MODEL_CLASSES)
@@ -70,13 +68,3 @@ def settings_of(name: str | Path, revision: str | None) -> tuple[dict[str, Any],
     if config is None:
         raise ValueError(f"{name} is a pipeline without an autoencoder ({', '.join(PIPELINE_PARTS)}).")
     return read_settings(config), parts[0]
-
-
-def file_of(name: str | Path, file: str, revision: str | None) -> Path | None:
-    """A file of a folder, or of a Hub repository; None if it has no such file."""
-    if Path(name).is_dir():
-        return Path(name) / file if (Path(name) / file).is_file() else None
-    try:
-        return Path(hf_hub_download(str(name), file, revision=revision))
-    except EntryNotFoundError:
-        return None

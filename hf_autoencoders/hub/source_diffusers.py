@@ -48,12 +48,12 @@ def diffusers_net(
     """From a state dict of AutoencoderKL or VQModel; `settings` is their config, or {} if only the weights are left."""
     weights = flatten_attention(rename(weights, OLD_RENAMES))
     is_vq = "quantize.embedding.weight" in weights
-    weights = with_identities(weights)
-    if "block_out_channels" not in settings:
-        return bare_weights(weights, image_size or 256, is_vq, config_fields)
     kind = settings.get("_class_name") or ("VQModel" if is_vq else "AutoencoderKL")
     if kind not in KINDS:
         raise ValueError(f"This config is one of a {kind}; {' and '.join(KINDS)} can be read.")
+    weights = with_identities(weights)
+    if "block_out_channels" not in settings:
+        return bare_weights(weights, image_size or 256, is_vq, config_fields)
     config = {**DEFAULTS, **OWN_DEFAULTS[kind], **settings}
     fields = shared_fields(config, image_size)
     if kind == "VQModel":

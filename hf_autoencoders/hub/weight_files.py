@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
 
 from .torch_files import Checkpoint, Weights, first_line, read_torch_file
@@ -113,3 +115,34 @@ def read_shards(index: Path) -> Weights:
             raise ValueError(f"{index} names a file of another folder: {file}.")
         weights |= read_safetensors(index.parent / file, [n for n in image_part(list(place)) if place[n] == file])
     return weights
+
+
+# -- the Hub -----------------------------------------------------------------------------------------------------------
+
+
+def file_of(name: str | Path, file: str, revision: str | None) -> Path | None:
+    """A file of a folder, or of a Hub repository; None if it has no such file."""
+    if Path(name).is_dir():
+        return Path(name) / file if (Path(name) / file).is_file() else None
+    try:
+        return Path(hf_hub_download(str(name), file, revision=revision))
+    except EntryNotFoundError:
+        return None
+
+
+def folder_of(name: str | Path, revision: str | None = None, subfolder: str | None = None) -> Path:
+    """The folder of a saved model, on this machine; of a Hub id, with its config and one file of weights brought here.
+
+    Raises:
+        ValueError: it has no config, or no weights.
+    """
+    if Path(name).is_dir():
+        return Path(name) / (subfolder or "")
+    prefix = f"{subfolder}/" if subfolder else ""
+    config = file_of(name, f"{prefix}config.json", revision)
+    if config is None:
+        raise ValueError(f"{name} has no {prefix}config.json, so it is no repository of a saved model.")
+    for file in (f"{prefix}{stem}.{end}" for end in ("safetensors", "bin") for stem in WEIGHT_FILES):
+        if file_of(name, file, revision) is not None:
+            return config.parent
+    raise ValueError(f"{name} has none of the files {', '.join(WEIGHT_FILES)} (.safetensors or .bin).")

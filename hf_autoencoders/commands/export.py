@@ -1,0 +1,48 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Hand a model to the tools that it came from, or to a program without Python:
+
+    python scripts/export.py runs/vae-mnist-32 --to diffusers autoencoder-kl
+    python scripts/export.py runs/vqgan --to taming vqgan-taming
+    python scripts/export.py flux-vae --to ldm ae.safetensors
+    python scripts/export.py runs/vqvae-mnist --to onnx vqvae-onnx
+
+RUN is the folder of a run or a model on the Hub. What a format cannot hold exactly is refused, with the reason.
+"""
+
+import argparse
+import sys
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers.utils.logging import disable_progress_bar
+
+from ..hub.exporters import EXPORTS, export
+from ..hub.parents import load_for_training
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 a mistake in the arguments, or a format that cannot hold the model, said in one line."""
+    arguments = parse_arguments(argv)
+    disable_progress_bar()
+    try:
+        model = load_for_training(arguments.run, arguments.revision, dtype=None)
+        notes = export(model, arguments.to, arguments.out)
+    except (ValueError, OSError, StrictDataclassError) as error:
+        print(f"export.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{arguments.out}: {type(model).__name__} of {arguments.run} for {arguments.to}.")
+    for note in notes:
+        print(note)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="folder of a run or of a converted model, or a Hub id")
+    parser.add_argument("--to", required=True, choices=EXPORTS, help="whose files to write")
+    parser.add_argument("out", metavar="OUT", help="folder; for taming, ldm and llamagen also a file *.safetensors")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
