@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .precision import may_be_read
+
 
 class KeepsFloat32(nn.Module):
     """A module whose float32 tensors stay float32 when the model is cast to 16 bits. `.double()` does cast them."""
@@ -19,7 +21,7 @@ class KeepsFloat32(nn.Module):
 
 
 def _not_narrower(moved: Tensor, tensor: Tensor) -> Tensor:
-    narrowed = moved.dtype in (torch.bfloat16, torch.float16) and tensor.dtype == torch.float32
+    narrowed = moved.is_floating_point() and moved.itemsize < 4 and tensor.dtype == torch.float32
     return tensor.to(moved.device) if narrowed else moved
 
 
@@ -88,23 +90,29 @@ class CodebookState(KeepsFloat32):
         init.ones_(self.counts)
         init.zeros_(self.steps)
         init.constant_(self.initialized, self.starts_initialized)
-        self._initialized = None
+        self._seen = None  # the buffer that was read last, how often it had been written to, and its value
 
     @property
     def is_initialized(self) -> bool:
-        """`initialized`, read from the device once: a look at a buffer in each step would stop a GPU's queue."""
-        if self._initialized is None and not self.initialized.is_meta:
-            self._initialized = bool(self.initialized)
-        return self._initialized is not False  # without values, nothing waits for data
+        """`initialized`, read from the device again only after it changed: each look stops a GPU's queue."""
+        buffer = self.initialized
+        if may_be_read(buffer):
+            written = 0 if buffer.is_inference() else buffer._version
+            if self._seen is None or self._seen[0] is not buffer or self._seen[1] != written:
+                self._seen = (buffer, written, bool(buffer))
+            return self._seen[2]
+        return self._seen is None or self._seen[2] or buffer.is_meta  # without values, nothing waits for data
 
     def set_initialized(self, counts: Tensor) -> None:
         self.counts.copy_(counts)
         self.initialized.fill_(True)
-        self._initialized = True
+        self._seen = None
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        self._initialized = None
+    def start_again(self) -> None:
+        """As in a new model, also where a checkpoint brought values: for a codebook that was drawn anew."""
+        self.counts.fill_(1)
+        self.steps.zero_()
+        self.initialized.fill_(self.starts_initialized)
 
 
 class Projection(KeepsFloat32, nn.Linear):

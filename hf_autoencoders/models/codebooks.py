@@ -5,6 +5,8 @@ draws of rows that every process makes alike.
 Letters in shapes: N vectors, D their width, K codes.
 """
 
+import sys
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -19,6 +21,15 @@ from .nearest_codes import nearest_codes
 def world_size() -> int:
     """Processes that train together, asked when it matters: a model may be older than its process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def accumulates_gradients() -> bool:
+    """True in a micro-batch without an optimizer step behind it, in `accelerator.accumulate` or transformers' Trainer.
+
+    Both keep this in one place, which is read here where accelerate is in use and never imported.
+    """
+    accelerate = sys.modules.get("accelerate.state")
+    return accelerate is not None and not accelerate.GradientState._shared_state.get("sync_gradients", True)
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
@@ -80,19 +91,31 @@ def _mix(x):
 def count_codes(codes: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """How often each of `size` codes occurs: (N,) -> (K,). `bincount` would break a compiled graph."""
     ones = torch.ones(codes.numel(), dtype=dtype, device=codes.device)
-    return torch.zeros(size, dtype=dtype, device=codes.device).index_add_(0, codes.flatten(), ones)
+    return torch.zeros(size, dtype=dtype, device=codes.device).index_add(0, codes.flatten(), ones)
 
 
 def code_statistics(latents: Tensor, codes: Tensor, size: int) -> Tensor:
-    """[counts | sums] of the vectors that chose each code, packed so that one all-reduce shares them: (K, 1 + D)."""
-    counted = F.pad(latents, (1, 0), value=1.0)
-    return counted.new_zeros(size, counted.shape[1]).index_add_(0, codes, counted)
+    """[counts | sums] of the vectors that chose each code, packed so that one all-reduce shares them: (K, 1 + D).
+
+    A vector with an entry that is not finite does not count: one broken pixel would stay in the averages for ever.
+    """
+    finite = latents.isfinite().all(1, keepdim=True)
+    counted = torch.cat([finite.to(latents.dtype), latents.where(finite, 0.0)], dim=1)
+    return counted.new_zeros(size, counted.shape[1]).index_add(0, codes, counted)
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """exp(entropy of the codes' frequencies), 1..K: as many codes as if all were used alike. (..., K) -> (...).
+
+    >>> perplexity(torch.tensor([[5.0, 5.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])).tolist()
+    [2.0, 4.0]
+    """
+    return torch.special.entr(counts / counts.sum(-1, keepdim=True)).sum(-1).exp()
 
 
 def perplexity_and_usage(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(entropy of the codes' frequencies) in [1, K], and the fraction of codes that occur: (K,) -> two 0-dim."""
-    frequency = counts / counts.sum()
-    return torch.special.entr(frequency).sum().exp(), (counts > 0).to(counts.dtype).mean()
+    """The perplexity of the codes, and the fraction of codes that occur: (K,) -> two 0-dim."""
+    return perplexity(counts), (counts > 0).to(counts.dtype).mean()
 
 
 # ---- k-means ---------------------------------------------------------------------------------------------------------
@@ -109,8 +132,11 @@ def k_means(rows: Tensor, size: int, seed: int, iterations: int = 10, unit_norm:
         statistics = code_statistics(rows, codes, size)
         counts, means = statistics[:, :1], statistics[:, 1:] / statistics[:, :1].clamp_min(1)
         far = _draw_by_error(rows, centroids[codes], size, seed, size + iteration)
-        lost = (counts == 0).squeeze(1)
-        means[lost] = far[: int(lost.sum())]
+        lost = counts == 0
+        order = (
+            (lost.cumsum(0) - 1).clamp_min(0).squeeze(1)
+        )  # the first lost centroid takes the first far row, and so on
+        means = torch.where(lost, far[order], means)
         centroids = F.normalize(means, dim=1) if unit_norm else means
     return centroids, count_codes(nearest_codes(rows, centroids), size, rows.dtype)
 

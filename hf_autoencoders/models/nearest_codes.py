@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .precision import exact_dtype, float32_island, product_roundoff
+from .precision import exact_dtype, float32_island, may_be_read
 
 
 TILE = 128  # codes whose scores are reduced together: amax over 128 is 9 times as fast as argmax over 8192 (CPU)
 SCORES_AT_ONCE = 2**22  # entries of one block, 16 MiB: half of it costs 6 %, twice of it gains nothing (CPU)
+SHARE_OF_MEMORY = 64  # an accelerator may use 1/64 of its memory for one block: 1.2 GiB of 80
 LEAST_ROWS = 64  # of a block, however many codes: with fewer, reading the codebook costs more than the product
 PAIRS_AT_ONCE = 2**20  # float64 entries of one chunk of exact distances
 
@@ -21,36 +22,69 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     """For each vector the index of the code at the smallest Euclidean distance: (..., D), (K, D) -> (...) int64.
 
     argmin |z - e|^2 = argmax (z - c) (e - c)^T - |e - c|^2 / 2 for any c; the codebook's mean as c keeps an offset
-    that all share out of the rounding. Scores are made for a block of rows at a time, never for N x K. Rows whose two
-    best scores are closer than rounding can tell apart are decided again by float64 distances; exact ties go to the
-    lowest index. float64 inputs are compared in float64, narrower ones in float32. No gradient.
+    that all share out of the rounding. Scores are made for a block of rows at a time, never for N x K. float64 inputs
+    are compared in float64, narrower ones in float32. A vector that is not finite gets some valid code. No gradient.
 
-    Inside `torch.compile`, `torch.export` and `torch.jit.trace`, where control flow may not depend on data, the
-    scores of all rows are made at once (N x K), and the best four of each row are compared exactly.
+    On the CPU, rows whose two best scores are closer than rounding can tell apart are decided again by float64
+    distances; exact ties go to the lowest index. Which rows these are has to be read from the device. That would stop
+    an accelerator's queue, and a graph (compile, export, vmap) cannot do it: there, the best five codes of every row
+    are compared by float64 distances. Both agree unless more than five codes lie within the rounding of one score.
     """
     if latents.ndim < 2 or codebook.ndim != 2 or latents.shape[-1] != codebook.shape[1]:
         raise ValueError(f"expected (..., D) latents and a (K, D) codebook, got {latents.shape} and {codebook.shape}.")
-    if latents.is_meta:
-        return latents.new_empty(latents.shape[:-1], dtype=torch.int64)
     dtype = torch.promote_types(torch.promote_types(latents.dtype, codebook.dtype), torch.float32)
-    shape, codebook = latents.shape[:-1], codebook.detach().to(latents.device, dtype)
+    codebook = codebook.detach().to(latents.device, dtype)
     rows = latents.detach().to(dtype).flatten(0, -2)  # (N, D)
     with float32_island(latents), torch.no_grad():
-        one_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        return (_nearest_of_four if one_graph else _nearest_in_blocks)(rows, codebook).view(shape)
+        readable = may_be_read(latents) and may_be_read(codebook)
+        if readable and latents.device.type == "cpu":
+            codes = _nearest_on_cpu(rows, codebook)
+        elif readable:
+            blocks = rows.split(rows_at_once(codebook, scores_at_once(rows)))
+            codes = torch.cat([_nearest_of_five(block, codebook) for block in blocks])
+        else:
+            codes = _nearest_of_five(rows, codebook)
+        return codes.reshape(latents.shape[:-1])
 
 
-def _nearest_of_four(latents: Tensor, codebook: Tensor) -> Tensor:
+def scores_at_once(rows: Tensor) -> int:
+    """Entries of one block of scores: what a CPU's cache likes, or a share of an accelerator's memory."""
+    kind = getattr(torch, rows.device.type, None)
+    if not hasattr(kind, "get_device_properties"):
+        return SCORES_AT_ONCE
+    memory = kind.get_device_properties(rows.device).total_memory
+    return max(SCORES_AT_ONCE, memory // (SHARE_OF_MEMORY * rows.element_size()))
+
+
+def rows_at_once(codebook: Tensor, scores: int) -> int:
+    return max(LEAST_ROWS, scores // codebook.shape[0])
+
+
+def _nearest_of_five(rows: Tensor, codebook: Tensor) -> Tensor:
+    """(N, D), (K, D) -> (N,): the best four scores, and the first of all best ones, compared by exact distances."""
     centre = codebook.mean(0)
     centred = codebook - centre
-    scores = torch.addmm(-centred.square().sum(1) / 2, latents - centre, centred.t())  # (N, K)
-    candidates = scores.topk(min(4, codebook.shape[0]), dim=1).indices.sort(dim=1).values
-    exact = exact_dtype(latents.device)
-    distances = (latents[:, None].to(exact) - codebook[candidates].to(exact)).square().sum(2)
+    scores = torch.addmm(-centred.square().sum(1) / 2, rows - centre, centred.t())  # (N, K)
+    candidates = torch.cat([scores.argmax(1, keepdim=True), _best_four(scores)], dim=1).sort(dim=1).values
+    exact = exact_dtype(rows.device)
+    distances = (rows[:, None].to(exact) - codebook[candidates].to(exact)).square().sum(2)  # (N, 5)
     return candidates.gather(1, distances.argmin(1, keepdim=True)).squeeze(1)
 
 
-def _nearest_in_blocks(latents: Tensor, codebook: Tensor) -> Tensor:
+def _best_four(scores: Tensor) -> Tensor:
+    """Indices of the four largest of each row: (N, K) -> (N, 4); of many codes, by way of the four best tiles."""
+    size = scores.shape[1]
+    if size < 8 * TILE:
+        return scores.topk(min(4, size), dim=1).indices
+    tiles = F.pad(scores, (0, -size % TILE), value=-torch.inf).unflatten(1, (-1, TILE))  # (N, tiles, TILE)
+    best_tiles = tiles.amax(2).topk(4, dim=1).indices  # (N, 4)
+    inside = tiles.gather(1, best_tiles[:, :, None].expand(-1, -1, TILE)).flatten(1)  # (N, 4 TILE)
+    best = inside.topk(4, dim=1).indices
+    codes = best_tiles.gather(1, best // TILE) * TILE + best % TILE
+    return codes.clamp(max=size - 1)  # a row of NaN may point into the padding
+
+
+def _nearest_on_cpu(latents: Tensor, codebook: Tensor) -> Tensor:
     size = codebook.shape[0]
     centre = codebook.mean(0)
     tile = min(TILE, max(size, 2))
@@ -62,8 +96,8 @@ def _nearest_in_blocks(latents: Tensor, codebook: Tensor) -> Tensor:
     codes = latents.new_empty(latents.shape[0], dtype=torch.int64)
     in_doubt = latents.new_empty(latents.shape[0], dtype=torch.bool)
     # A score's error is below (D + 4) roundings of its terms (Higham, Accuracy and Stability, 3.1); two scores differ.
-    roundoff = 2 * (latents.shape[1] + 4) * product_roundoff(latents)
-    rows = max(LEAST_ROWS, SCORES_AT_ONCE // centred.shape[0])
+    roundoff = (latents.shape[1] + 4) * torch.finfo(latents.dtype).eps
+    rows = rows_at_once(centred, SCORES_AT_ONCE)
     buffer = latents.new_empty(min(rows, latents.shape[0]), centred.shape[0])
     for start in range(0, latents.shape[0], rows):
         block = latents[start : start + rows] - centre
@@ -93,10 +127,9 @@ def _best_and_margin(scores: Tensor, tile: int) -> tuple[Tensor, Tensor]:
 
 def _nearest_exactly(latents: Tensor, codebook: Tensor, scores: Tensor, bound: Tensor) -> Tensor:
     """The nearest code among those whose score is within `bound` of the best one, by differences in float64."""
-    exact = exact_dtype(latents.device)
     row, code = (scores >= scores.amax(1, keepdim=True) - bound[:, None]).nonzero(as_tuple=True)
-    distances = torch.full(scores.shape, torch.inf, dtype=exact, device=scores.device)
+    distances = torch.full(scores.shape, torch.inf, dtype=torch.float64, device=scores.device)
     chunk = max(1, PAIRS_AT_ONCE // latents.shape[1])
     for i, j in zip(row.split(chunk), code.split(chunk), strict=True):
-        distances[i, j] = (latents[i].to(exact) - codebook[j].to(exact)).square().sum(1)
+        distances[i, j] = (latents[i].double() - codebook[j].double()).square().sum(1)
     return distances.argmin(1)

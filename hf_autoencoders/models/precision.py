@@ -1,17 +1,43 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""In which precision things are computed: at least float32, whatever autocast or TF32 would like."""
+"""In which precision things are computed, and which tensors hold values that Python may look at."""
 
 import contextlib
 
 import torch
 from torch import Tensor
+from transformers.utils import is_tracing
+
+
+MATMUL_SETTINGS = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}  # of float32 products
 
 
 def float32_island(tensor: Tensor):
-    """A context without autocast: a bfloat16 product picks a wrong code for up to 25 % of vectors."""
-    if torch.amp.is_autocast_available(tensor.device.type):
-        return torch.autocast(tensor.device.type, enabled=False)
-    return contextlib.nullcontext()
+    """A context in which float32 products are float32: no autocast, no TF32.
+
+    Under bfloat16 autocast a product picks a wrong code for up to 25 % of vectors. A compiled graph keeps TF32 where
+    it is switched on: a graph cannot change that setting.
+    """
+    device = tensor.device.type
+    if torch.compiler.is_compiling():
+        return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
+    return _float32_island(device)
+
+
+@contextlib.contextmanager
+def _float32_island(device: str):
+    """Reads `fp32_precision` only: the older `allow_tf32` raises once somebody has used this newer name."""
+    matmul = MATMUL_SETTINGS.get(device)
+    before = "none" if matmul is None else matmul.fp32_precision
+    reduced = before not in ("none", "ieee")
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if reduced:
+        matmul.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device, enabled=False) if autocast else contextlib.nullcontext():
+            yield
+    finally:
+        if reduced:
+            matmul.fp32_precision = before
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -24,10 +50,21 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def product_roundoff(tensor: Tensor) -> float:
-    """Largest relative error of one rounding inside a matrix product of such tensors: TF32 keeps 11 bits."""
-    if tensor.dtype == torch.float64:
-        return 2.0**-53
-    if tensor.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
-        return 2.0**-11
-    return 2.0**-24
+def may_be_read(tensor: Tensor) -> bool:
+    """False where no value can be looked at: on the meta device, while a graph is recorded (compile, export, trace,
+    FakeTensorMode), and inside torch.func's transforms."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta or is_tracing(tensor) or is_transformed(tensor))
+
+
+def is_transformed(tensor: Tensor) -> bool:
+    """True inside torch.func's transforms such as vmap and grad."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """True if the tensor is one of many that torch.func.vmap computes at once."""
+    while is_transformed(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codebooks import count_codes, perplexity_and_usage, sum_over_processes
-from .precision import float32_island
+from .precision import float32_island, is_transformed, may_be_read
 
 
 class Quantized(NamedTuple):
@@ -37,11 +37,15 @@ class Quantized(NamedTuple):
 
 def check_codes(codes: Tensor, codebook_size: int) -> None:
     """Raises ValueError where an index lies outside 0..K-1 (a GPU would stop with a device-side assertion)."""
-    if codes.numel() == 0 or codes.is_meta:
+    fits = f"image tokens must lie in 0..{codebook_size - 1} (the codebook's size)"
+    if codes.numel() == 0 or codes.is_meta or is_transformed(codes):
+        return
+    if not may_be_read(codes):  # in a graph the check is a node of it
+        torch._assert_async(((codes >= 0) & (codes < codebook_size)).all(), f"{fits}.")
         return
     low, high = (int(value) for value in codes.aminmax())
     if low < 0 or high >= codebook_size:
-        raise ValueError(f"image tokens must lie in 0..{codebook_size - 1} (the codebook's size), got {low}..{high}.")
+        raise ValueError(f"{fits}, got {low}..{high}.")
 
 
 # ---- The gradient through a choice -----------------------------------------------------------------------------------
@@ -79,6 +83,13 @@ class Quantizer(nn.Module):
 
     size: int
     wants_data = False  # True while the codebook waits for `initialize_from_data`
+    holds_still = False  # True where nothing may move the codebook, although the model trains
+    # What is called besides `forward`; a quantizer that FSDP shards must gather its parameters for these, too.
+    fsdp_forward_methods = ("encode", "get_codebook_entry", "log_affinities", "mix", "initialize_from_data")
+
+    def hold_still(self, still: bool = True) -> None:
+        """Whether the codebook keeps its values in training: no start from data, no averages, no revival."""
+        self.holds_still = still
 
     def get_codebook_entry(self, codes: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
         """Codes (B, h, w), or flat ones with `shape` = (B, h, w, ...), to their vectors (B, D, h, w)."""

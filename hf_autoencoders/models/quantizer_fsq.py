@@ -63,16 +63,16 @@ class FiniteScalarQuantizer(Quantizer):
         offset = [0.5 * (level % 2 == 0) for level in self.levels]
         # Two levels have no middle one for 0 to stay at: it lies between them.
         shift = [math.atanh(o / h) if level > 2 else 0.0 for o, h, level in zip(offset, half, self.levels, strict=True)]
-        half, offset, shift = z.new_tensor([half, offset, shift])
+        half, offset, shift = (constants(numbers, z.dtype, z.device) for numbers in (half, offset, shift))
         return (z + shift).tanh() * half - offset
 
     def half_widths(self, like: Tensor) -> Tensor:
-        """What scales the rounded numbers to [-1, 1]: (levels,)."""
-        return torch.tensor([float(level // 2) for level in self.levels], device=like.device)
+        """What scales the rounded numbers to [-1, 1]: (levels,) float32."""
+        return constants([level // 2 for level in self.levels], torch.float32, like.device)
 
     def number(self, rounded: Tensor) -> Tensor:
         """Rounded numbers (..., levels) -> codes (...)."""
-        digits = (rounded + self.half_widths(rounded)).long()
+        digits = (rounded.nan_to_num(0.0) + self.half_widths(rounded)).long()  # a broken number: the middle one
         return sum(digits[..., i] * math.prod(self.levels[:i]) for i in range(len(self.levels)))
 
     def code_vectors(self, codes: Tensor | None = None) -> Tensor:
@@ -94,6 +94,11 @@ class FiniteScalarQuantizer(Quantizer):
         with float32_island(z_e):
             grid = self.grid_values(torch.arange(self.size, device=z_e.device)) * self.half_widths(z_e)
             return negative_squared_distances(self.to_grid(z_e), grid)
+
+
+def constants(numbers: list[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(len(numbers),), written on the device itself: a copy from the host would stop an accelerator's queue."""
+    return torch.stack([torch.full((), number, dtype=dtype, device=device) for number in numbers])
 
 
 def balanced_levels(codebook_size: int) -> list[int]:

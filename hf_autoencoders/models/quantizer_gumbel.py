@@ -41,10 +41,11 @@ class GumbelQuantizer(Quantizer):
             scores = at_least_float32(logits)
             codes = scores.argmax(1)
             if hard is None and not self.training:
-                latents = self.get_codebook_entry(codes)
+                latents = channels_first(self.code_vectors(codes))
             else:
                 temperature = self.temperature if temperature is None else temperature
-                latents = self.mix(gumbel_softmax(scores, temperature, self.hard if hard is None else hard, generator))
+                sample = gumbel_softmax(scores, temperature, self.hard if hard is None else hard, generator)
+                latents = mixture(sample, self.code_vectors())
             zero = scores.new_zeros(())
             return Quantized(latents.to(logits.dtype), codes, zero, zero, *self.usage(codes), zero + 1)
 
@@ -55,8 +56,7 @@ class GumbelQuantizer(Quantizer):
     def mix(self, probabilities: Tensor) -> Tensor:
         """Weights of the codes (B, K, h, w) -> sums of their vectors (B, D, h, w)."""
         with float32_island(probabilities):
-            weights = channels_last(at_least_float32(probabilities))
-            return channels_first(weights @ self.code_vectors().to(weights))
+            return mixture(at_least_float32(probabilities), self.code_vectors())
 
     @force_accelerate_hooks("embedding")  # the weight may be offloaded, and its module is not called here
     def code_vectors(self, codes: Tensor | None = None) -> Tensor:
@@ -67,6 +67,11 @@ class GumbelQuantizer(Quantizer):
     def log_affinities(self, logits: Tensor) -> Tensor:
         """The logits themselves: (B, K, h, w) -> (B, h*w, K)."""
         return at_least_float32(logits).flatten(2).transpose(1, 2)
+
+
+def mixture(weights: Tensor, code_vectors: Tensor) -> Tensor:
+    """Sums of code vectors, (B, K, h, w), (K, D) -> (B, D, h, w)."""
+    return channels_first(channels_last(weights) @ code_vectors.to(weights))
 
 
 def gumbel_softmax(

@@ -15,6 +15,7 @@ from transformers.integrations.accelerate import force_accelerate_hooks
 
 from .codebook_tensors import Codebook, CodebookState, FixedCodebook, Projection
 from .codebooks import (
+    accumulates_gradients,
     code_statistics,
     draw_global_rows,
     gather_rows,
@@ -22,7 +23,7 @@ from .codebooks import (
     sum_over_processes,
 )
 from .nearest_codes import nearest_codes
-from .precision import at_least_float32, float32_island
+from .precision import at_least_float32, float32_island, is_batched
 from .quantizer_base import (
     GRADIENTS,
     Quantized,
@@ -107,7 +108,8 @@ class VectorQuantizer(Quantizer):
 
     def forward(self, z_e: Tensor) -> Quantized:
         with float32_island(z_e):
-            if self.training and self.wants_data:
+            follows = self.training and not self.holds_still and not is_batched(z_e)
+            if follows and self.wants_data:
                 self.initialize_from_data(z_e)
             z = self.to_code_space(z_e)  # (B, h, w, D)
             codes = nearest_codes(z, self.code_vectors())  # (B, h, w)
@@ -121,7 +123,7 @@ class VectorQuantizer(Quantizer):
                 *self.usage(codes),
                 norm_ratio=norm_ratio(z, chosen),
             )
-            if self.training and self.state is not None:
+            if follows and self.state is not None:
                 self.gather_statistics(z.detach().flatten(0, 2), codes.flatten())
             return quantized
 
@@ -132,10 +134,13 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def initialize_from_data(self, z_e: Tensor) -> None:
-        if not self.wants_data:
+        if not self.wants_data or self.holds_still:
             return
         with float32_island(z_e):
             rows = gather_rows(self.to_code_space(z_e).flatten(0, 2))  # the global batch, on every process
+            rows = rows[rows.isfinite().all(1)]
+            if not len(rows):
+                return  # nothing to learn from; the next batch may have more
             centroids, counts = k_means(rows, self.size, self.seed, unit_norm=self.unit_norm)
             self.embedding.weight.copy_(centroids)
             # A centroid without rows is revived at once; where none is, it keeps its place as one vector would.
@@ -150,7 +155,7 @@ class VectorQuantizer(Quantizer):
         self._gathered = statistics if self._gathered is None else self._gathered + statistics
         if self.revives:
             self._gathered_rows.append(z)
-        if not self._deferred:
+        if not (self._deferred or accumulates_gradients()):
             self.apply_state_updates()
 
     @torch.no_grad()
@@ -175,8 +180,9 @@ class VectorQuantizer(Quantizer):
         expected = counts.mean()
         dead = counts < self.dead_code_threshold * expected
         order = dead.cumsum(0) - 1  # the first dead code takes the first vector drawn, and so on
-        dead &= order < len(drawn)
-        vectors.copy_(torch.where(dead[:, None], drawn[order.clamp(0, len(drawn) - 1)].to(vectors.dtype), vectors))
+        replacement = drawn[order.clamp(0, len(drawn) - 1)].to(vectors.dtype)  # (K, D)
+        dead &= (order < len(drawn)) & replacement.isfinite().all(1)
+        vectors.copy_(torch.where(dead[:, None], replacement, vectors))
         counts.copy_(torch.where(dead, expected, counts))
 
 
@@ -206,7 +212,8 @@ class EMAQuantizer(VectorQuantizer):
         averages = vectors * self.smoothed_counts()
         super().follow(counts, sums)
         averages = averages.lerp(sums.to(vectors.dtype), 1 - self.decay)
-        vectors.copy_(self.scaled(averages / self.smoothed_counts()))
+        averaged = self.scaled(averages / self.smoothed_counts())
+        vectors.copy_(torch.where(self.state.counts[:, None] > 0, averaged, vectors))  # 0 / 0 without decay and epsilon
 
     def smoothed_counts(self) -> Tensor:
         """Laplace smoothing: (K, 1)."""
@@ -302,6 +309,11 @@ class ResidualQuantizer(Quantizer):
             for level in self.levels:
                 level.initialize_from_data(remainder)
                 remainder = remainder - level.get_codebook_entry(level.encode(remainder))
+
+    def hold_still(self, still: bool = True) -> None:
+        super().hold_still(still)
+        for level in self.levels:
+            level.hold_still(still)
 
     def defer_state_updates(self, deferred: bool = True) -> None:
         for level in self.levels:
