@@ -20,6 +20,8 @@ from .models import (
     VQVAEConfig,
     VQVAEModel,
 )
+from .models.quantizer_base import Quantized, Quantizer
+from .models.quantizers import register_quantizer
 from .priors.sequences import ImageTokenSequencer
 
 
@@ -43,10 +45,13 @@ __all__ = [
     "ImageTokenLM",
     "ImageTokenLMConfig",
     "ImageTokenSequencer",
+    "Quantized",
+    "Quantizer",
     "VAEConfig",
     "VAEModel",
     "VQVAEConfig",
     "VQVAEModel",
+    "register_quantizer",
     *LAZY_NAMES,
 ]
 

@@ -2,6 +2,7 @@
 """The contract that every model keeps, on each backbone, likelihood and quantizer."""
 
 import inspect
+import json
 import math
 import subprocess
 import sys
@@ -422,11 +423,54 @@ def test_wrong_codes_are_refused_with_what_fits(kind, backbone, overrides):
         ("ae", "image_size", 30, "multiple of 4"),
         ("vae", "latent_channels", 0, "at least 1"),
         ("vae", "reconstruction_loss", "huber", "bce, mse"),
+        ("ae", "image_size", [8], "height, width"),
+        ("ae", "image_size", 10**12, "at most 32768"),
+        ("ae", "layers_per_block", 10**9, "at most 1024"),
+        ("vae", "block_out_channels", [16, 10**12], "at most 16384"),
+        ("vae", "block_out_channels", [4] * 10**6, "at most 32 entries"),
+        ("vae", "hidden_sizes", [10**12], "at most 1048576"),
+        ("vae", "block_out_channels", [16384] * 8, "weights"),
+        ("vqvae", "codebook_dim", 65536 + 1, "at most 65536"),
+        ("vqvae", "num_quantizers", 10**9, "at most 256"),
+        ("ae", "norm_num_groups", 0, "norm_num_groups"),
+        ("ae", "hidden_act", "nope", "hidden_act.*relu"),
+        ("ae", "scaling_factor", 0, "must not be 0"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(kind, field, value, says):
     with pytest.raises((StrictDataclassError, ValueError), match=says):
         MODELS[kind][0](**{**SMALL, field: value})
+
+
+NUMBERS = {
+    "ae": ["scaling_factor", "shift_factor", "latents_mean", "latents_std"],
+    "vae": ["kl_weight", "scaling_factor"],
+    "vqvae": ["commitment_cost", "ema_decay", "ema_epsilon", "dead_code_threshold", "data_variance"],
+    "dvae": ["gumbel_temperature", "kl_weight"],
+}
+
+
+@pytest.mark.parametrize("kind, field", [(kind, field) for kind, fields in NUMBERS.items() for field in fields])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_is_refused_in_every_field(kind, field, number, tmp_path):
+    values = [1.0, number] if field.startswith("latents") else number
+    with pytest.raises((StrictDataclassError, ValueError), match=f"`{field}` must be finite"):
+        MODELS[kind][0](**SMALL, **{field: values})
+
+
+def test_every_field_of_a_config_that_holds_a_float_is_among_those_above():
+    for kind, (config_class, _) in MODELS.items():
+        floats = {name for name, hint in inspect.get_annotations(config_class).items() if "float" in str(hint)}
+        inherited = {"scaling_factor", "shift_factor", "latents_mean", "latents_std"}
+        assert floats - inherited <= set(NUMBERS[kind]), floats
+
+
+def test_a_damaged_number_in_a_saved_config_is_refused(tmp_path):
+    make("vqvae").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "commitment_cost": math.nan}))
+    with pytest.raises((StrictDataclassError, ValueError), match="`commitment_cost` must be finite, got nan"):
+        AutoModel.from_pretrained(tmp_path)
 
 
 def test_an_override_at_load_time_is_checked_too(tmp_path):

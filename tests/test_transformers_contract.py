@@ -7,61 +7,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_nets import NETS, images, make, trained
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import AutoModel, Trainer, TrainingArguments
 from transformers.utils import output_capturing
 
-from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 
-
-CLASSES = {
-    "ae": (AEConfig, AEModel),
-    "vae": (VAEConfig, VAEModel),
-    "vqvae": (VQVAEConfig, VQVAEModel),
-    "dvae": (DVAEConfig, DVAEModel),
-}
-SMALL = {
-    "image_size": 8,
-    "num_channels": 1,
-    "block_out_channels": [8, 16],
-    "layers_per_block": 1,
-    "residual_channels": 8,
-    "norm_num_groups": 4,
-    "hidden_sizes": [32, 16],
-}
-CODES = {"codebook_size": 16, "codebook_dim": 8}
-NETS = {
-    "ae-mlp": ("ae", {"backbone": "mlp"}),
-    "ae-conv": ("ae", {"learned_variance": True}),
-    "vae-resnet": ("vae", {"backbone": "resnet", "attention_levels": [1]}),
-    "vqvae-vq": ("vqvae", {"quantizer": "vq", "codebook_init": "data", "revive_dead_codes": True}),
-    "vqvae-ema": ("vqvae", {"quantizer": "ema"}),
-    "vqvae-simvq": ("vqvae", {"quantizer": "simvq"}),
-    "vqvae-fsq": ("vqvae", {"quantizer": "fsq"}),
-    "vqvae-residual": ("vqvae", {"quantizer": "residual"}),
-    "dvae-dalle": ("dvae", {}),
-}
 every_net = pytest.mark.parametrize("net", NETS)
 every_kind = pytest.mark.parametrize("net", ["ae-conv", "vae-resnet", "vqvae-ema", "dvae-dalle"])
-
-
-def make(net: str, **overrides) -> nn.Module:
-    kind, fields = NETS[net]
-    config_class, model_class = CLASSES[kind]
-    torch.manual_seed(0)
-    return model_class(config_class(**{**SMALL, **(CODES if "vae" != kind != "ae" else {}), **fields, **overrides}))
-
-
-def trained(net: str, **overrides) -> nn.Module:
-    """A model whose codebook has seen data, in eval mode."""
-    model = make(net, **overrides)
-    model(images())
-    return model.eval()
-
-
-def images(batch: int = 8, seed: int = 0):
-    return 2 * torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) - 1
 
 
 def everything(model) -> dict[str, torch.Tensor]:
@@ -227,8 +181,11 @@ def test_forward_names_its_arguments_and_takes_no_other(net):
     ]  # fmt: skip
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[5:])
     assert not any("label" in p.name for p in parameters)  # Trainer would wait for them before it gives a loss
-    with pytest.raises(TypeError, match="labels"):
-        model(images(), labels=torch.zeros(8))
+    with pytest.raises(TypeError, match="classes"):
+        model(images(), classes=torch.zeros(8))
+    torch.manual_seed(0)
+    expected = model.eval()(images()).loss
+    assert torch.equal(model(images(), labels=torch.zeros(8)).loss, expected)  # every column of a data set may come
 
 
 @every_kind

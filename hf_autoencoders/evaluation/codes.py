@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.codebooks import histogram
 from .metrics import evaluate
 
 
@@ -37,7 +38,7 @@ def code_atlas(image_tokens: Tensor, pixels: Tensor, codebook_size: int, context
         padded = F.pad(part, [context * factor] * 4, mode="replicate")
         patches = F.unfold(padded, size, stride=factor)  # (n, C s s, h w)
         total.index_add_(0, tokens.flatten(), patches.transpose(1, 2).flatten(0, 1))
-    counts = torch.bincount(image_tokens.flatten(), minlength=codebook_size)
+    counts = histogram(image_tokens, codebook_size, torch.int64)
     return (total / counts[:, None]).view(codebook_size, pixels.shape[1], size, size)  # 0 / 0 is NaN: never used
 
 

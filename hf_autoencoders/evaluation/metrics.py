@@ -16,6 +16,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from ..models.codebooks import histogram, perplexity
 from .draws import picture_generators
 
 
@@ -25,11 +26,8 @@ _BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
 
 def count_codes(image_tokens: Tensor, codebook_size: int) -> Tensor:
     """How often each code stands in `image_tokens` (B, h, w) or (B, h, w, depth): (depth, K) int64."""
-    depth = image_tokens.shape[3] if image_tokens.dim() == 4 else 1
-    level = torch.arange(depth, device=image_tokens.device) * codebook_size
-    rows = (image_tokens.reshape(-1, depth) + level).flatten()
-    counts = torch.zeros(depth * codebook_size, dtype=torch.int64, device=rows.device)
-    return counts.scatter_add_(0, rows, torch.ones_like(rows)).view(depth, codebook_size)
+    levels = image_tokens.unbind(3) if image_tokens.dim() == 4 else [image_tokens]
+    return torch.stack([histogram(level, codebook_size, torch.int64) for level in levels])
 
 
 class Totals:
@@ -131,8 +129,7 @@ def code_figures(counts: Tensor) -> dict[str, float]:
     Both are means over the levels of a residual quantizer, whose figures stand beside them as `perplexity_level_i`.
     """
     levels, size = counts.shape
-    shares = counts.double() / counts.sum(1, keepdim=True)
-    perplexities = torch.special.entr(shares).sum(1).exp()
+    perplexities = perplexity(counts.double())
     used = (counts > 0).sum(1)
     figures = {
         "perplexity": float(perplexities.mean()),

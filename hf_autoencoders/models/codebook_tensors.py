@@ -69,6 +69,11 @@ class FixedCodebook(KeepsFloat32):
         return F.embedding(codes, self.weight)
 
 
+def writes_to(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count it in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 class CodebookState(KeepsFloat32):
     """What a codebook remembers between steps; saved and restored with the model.
 
@@ -95,18 +100,18 @@ class CodebookState(KeepsFloat32):
     @property
     def is_initialized(self) -> bool:
         """`initialized`, read from the device again only after it changed: each look stops a GPU's queue."""
-        buffer = self.initialized
-        if may_be_read(buffer):
-            written = 0 if buffer.is_inference() else buffer._version
-            if self._seen is None or self._seen[0] is not buffer or self._seen[1] != written:
-                self._seen = (buffer, written, bool(buffer))
-            return self._seen[2]
-        return self._seen is None or self._seen[2] or buffer.is_meta  # without values, nothing waits for data
+        buffer, seen = self.initialized, self._seen
+        if seen is not None and seen[0] is buffer and (torch.compiler.is_compiling() or seen[1] == writes_to(buffer)):
+            return seen[2]
+        if not (may_be_read(buffer) or torch.compiler.is_compiling()):
+            return True  # without values, nothing waits for data
+        self._seen = (buffer, writes_to(buffer), bool(buffer))
+        return self._seen[2]
 
     def set_initialized(self, counts: Tensor) -> None:
         self.counts.copy_(counts)
         self.initialized.fill_(True)
-        self._seen = None
+        self._seen = (self.initialized, writes_to(self.initialized), True)
 
     def start_again(self) -> None:
         """As in a new model, also where a checkpoint brought values: for a codebook that was drawn anew."""

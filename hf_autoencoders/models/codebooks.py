@@ -88,7 +88,7 @@ def _mix(x):
 # ---- Statistics of a batch -------------------------------------------------------------------------------------------
 
 
-def count_codes(codes: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def histogram(codes: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """How often each of `size` codes occurs: (N,) -> (K,). `bincount` would break a compiled graph."""
     ones = torch.ones(codes.numel(), dtype=dtype, device=codes.device)
     return torch.zeros(size, dtype=dtype, device=codes.device).index_add(0, codes.flatten(), ones)
@@ -107,10 +107,12 @@ def code_statistics(latents: Tensor, codes: Tensor, size: int) -> Tensor:
 def perplexity(counts: Tensor) -> Tensor:
     """exp(entropy of the codes' frequencies), 1..K: as many codes as if all were used alike. (..., K) -> (...).
 
+    Of no codes at all it is 1.
+
     >>> perplexity(torch.tensor([[5.0, 5.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])).tolist()
     [2.0, 4.0]
     """
-    return torch.special.entr(counts / counts.sum(-1, keepdim=True)).sum(-1).exp()
+    return torch.special.entr(counts / counts.sum(-1, keepdim=True).clamp_min(1)).sum(-1).exp()
 
 
 def perplexity_and_usage(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +140,7 @@ def k_means(rows: Tensor, size: int, seed: int, iterations: int = 10, unit_norm:
         )  # the first lost centroid takes the first far row, and so on
         means = torch.where(lost, far[order], means)
         centroids = F.normalize(means, dim=1) if unit_norm else means
-    return centroids, count_codes(nearest_codes(rows, centroids), size, rows.dtype)
+    return centroids, histogram(nearest_codes(rows, centroids), size, rows.dtype)
 
 
 def _spread_rows(rows: Tensor, size: int, seed: int) -> Tensor:

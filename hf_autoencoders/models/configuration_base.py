@@ -3,6 +3,9 @@
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2CLS
+
+from .config_checks import check_numbers, check_weights
 
 
 RECONSTRUCTION_LOSSES = ("bce", "mse", "l1", "logit_laplace")
@@ -126,10 +129,26 @@ class AutoencoderConfig(PreTrainedConfig):
             ignored.add("learned_variance")
         return frozenset(ignored)
 
-    def validate_image(self):
-        sizes = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
-        if len(sizes) not in (1, 2) or min(sizes) < 1:
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(
+                f"This is the config of a {found}, not of a {cls.model_type}: load it with AutoModel or AutoConfig, "
+                f"which choose the class by themselves."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def validate_a_few_numbers(self):
+        """Before the others, which run in the order of their names and compute with these numbers."""
+        check_numbers(vars(self))
+        sizes = [self.image_size] * 2 if isinstance(self.image_size, int) else list(self.image_size)
+        if len(sizes) != 2 or min(sizes) < 1:
             raise ValueError(f"`image_size` must be a positive number or (height, width), got {self.image_size}.")
+        if self.scaling_factor == 0:
+            raise ValueError("`scaling_factor` must not be 0: latents are divided by it.")
+
+    def validate_image(self):
         if self.num_channels < 1:
             raise ValueError(f"`num_channels` must be at least 1, got {self.num_channels}.")
         if self.reconstruction_loss not in RECONSTRUCTION_LOSSES:
@@ -145,14 +164,17 @@ class AutoencoderConfig(PreTrainedConfig):
             )
         if self.conv_style not in CONV_STYLES:
             raise ValueError(f"`conv_style` must be one of {', '.join(CONV_STYLES)}, got {self.conv_style!r}.")
+        if self.hidden_act not in ACT2CLS:
+            raise ValueError(f"`hidden_act` must be one of {', '.join(ACT2CLS)}, got {self.hidden_act!r}.")
         widths = self.hidden_sizes if self.backbone == "mlp" else self.block_out_channels
         if any(width < 1 for width in widths) or (self.backbone != "mlp" and not widths):
             raise ValueError(f"Widths of the `{self.backbone}` backbone must be positive, got {list(widths)}.")
-        if self.layers_per_block < 0 or self.residual_channels < 1:
+        if self.layers_per_block < 0 or self.residual_channels < 1 or self.norm_num_groups < 1:
             raise ValueError(
-                f"`layers_per_block` must be >= 0 and `residual_channels` >= 1, "
-                f"got {self.layers_per_block} and {self.residual_channels}."
+                f"`layers_per_block` must be >= 0, `residual_channels` and `norm_num_groups` >= 1, "
+                f"got {self.layers_per_block}, {self.residual_channels} and {self.norm_num_groups}."
             )
+        check_weights(self)
         if self.backbone == "mlp":
             return
         if self.backbone == "conv" and self.conv_style == "dalle_pytorch" and len(set(widths)) > 1:

@@ -7,10 +7,11 @@ from .configuration_base import AutoencoderConfig
 
 
 MAX_CODEBOOK_SIZE = 2**24  # a codebook of 64-d float32 codes then holds 4 GiB; larger numbers are typing mistakes
+MAX_CODEBOOK_NUMBERS = 2**32  # codes times their width: 16 GiB
 
 NEAREST_CODE_QUANTIZERS = ("vq", "l2", "ema", "simvq")
 
-# Which fields a quantizer reads; `residual` also reads those of its levels.
+# Which fields a quantizer reads; `residual` also reads those of its levels. `register_quantizer` adds to it.
 QUANTIZER_FIELDS = {
     "vq": (
         "normalize_codes", "normalize_look_up", "gradient", "codebook_init", "revive_dead_codes", "dead_code_threshold",
@@ -33,6 +34,11 @@ def validate_codebook(codebook_size: int, codebook_dim: int):
         raise ValueError(f"`codebook_size` must lie in 1..{MAX_CODEBOOK_SIZE}, got {codebook_size}.")
     if codebook_dim < 1:
         raise ValueError(f"`codebook_dim` must be at least 1, got {codebook_dim}.")
+    if codebook_size * codebook_dim > MAX_CODEBOOK_NUMBERS:
+        raise ValueError(
+            f"`codebook_size` times `codebook_dim` must be at most {MAX_CODEBOOK_NUMBERS}, "
+            f"got {codebook_size} times {codebook_dim}."
+        )
 
 
 @strict
@@ -139,7 +145,11 @@ class VQVAEConfig(AutoencoderConfig):
 
     def validate_quantizer(self):
         validate_codebook(self.codebook_size, self.codebook_dim)
-        _one_of("quantizer", self.quantizer, tuple(QUANTIZER_FIELDS))
+        if self.quantizer not in QUANTIZER_FIELDS:
+            raise ValueError(
+                f"`quantizer` must be one of {', '.join(QUANTIZER_FIELDS)}, got {self.quantizer!r}. A class of your "
+                f"own has to be known first: hf_autoencoders.register_quantizer({self.quantizer!r}, YourClass)."
+            )
         _one_of("level_quantizer", self.level_quantizer, NEAREST_CODE_QUANTIZERS)
         _one_of("gradient", self.gradient, ("straight_through", "rotation"))
         _one_of("codebook_init", self.codebook_init, ("uniform", "data", None))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .old_checkpoints import gains_a_dimension
 from .precision import at_least_float32
 
 
@@ -82,7 +83,8 @@ class Gaussian(Likelihood):
 
     def __init__(self, config):
         super().__init__(config)
-        self.log_variance = nn.Parameter(torch.zeros(())) if config.learned_variance else None
+        # One number with one dimension: FSDP cannot shard a tensor without any.
+        self.log_variance = nn.Parameter(torch.zeros(1)) if config.learned_variance else None
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits
@@ -100,6 +102,12 @@ class Gaussian(Likelihood):
 
     def logits_from_mean(self, x: Tensor) -> Tensor:
         return 2 * x - 1
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        name = f"{prefix}log_variance"
+        if name in state_dict:
+            state_dict[name] = state_dict[name].reshape(-1)  # older files have no dimension here
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class Laplace(Likelihood):
@@ -142,6 +150,9 @@ class LogitLaplace(Likelihood):
         mu = ((1 - 2 * LOGIT_LAPLACE_EPS) * x + LOGIT_LAPLACE_EPS).logit()
         return torch.cat([mu, torch.zeros_like(mu)])
 
+
+for each in ("AEModel", "VAEModel"):  # those that can learn a variance
+    gains_a_dimension(each, "likelihood.log_variance")
 
 LIKELIHOODS = {"bce": Bernoulli, "mse": Gaussian, "l1": Laplace, "logit_laplace": LogitLaplace}
 

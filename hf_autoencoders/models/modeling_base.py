@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The contract that all four autoencoders keep: outputs, encode / decode / forward, initialisation, statistics."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -21,10 +20,8 @@ from .codebook_tensors import initialize as initialize_codebook
 from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
 from .noise import draw_noise
-from .precision import at_least_float32
-
-
-RANGE_TOLERANCE = 1e-3  # resampling and bfloat16 overshoot [-1, 1] by less
+from .pixel_checks import check_pixels, warn_of_range
+from .precision import compute_dtype, float32_island, may_be_read
 
 
 @dataclass
@@ -66,12 +63,22 @@ def returns_what_is_asked(forward: Callable) -> Callable:
 
     `hidden_states`: what enters the first block of the encoder, then what each block says, a tuple of tensors. The
     work is done by transformers' `capture_outputs`, which knows these two arguments by name only and not as None.
+    `labels` is taken and not read, since a Trainer with `remove_unused_columns=False` passes every column; it is no
+    part of the visible signature, where a Trainer would wait for labels before it asks for a loss.
     """
     captured = capture_outputs(tie_last_hidden_states=False)(forward)
 
     @wraps(forward)
     def wrapper(
-        self, pixel_values, generator=None, return_loss=True, return_dict=None, output_hidden_states=None, **schedules
+        self,
+        pixel_values,
+        generator=None,
+        return_loss=True,
+        return_dict=None,
+        output_hidden_states=None,
+        *,
+        labels=None,
+        **schedules,
     ):
         self.check_has_decoder()
         config = self.config
@@ -98,6 +105,13 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
+    _supports_sdpa = True  # the only attention there is, that of `resnet`, calls it
+    # What is called besides `forward`: a wrapper that shards the model must gather its parameters for these, too.
+    fsdp_forward_methods = (
+        "encode", "decode", "encode_pixels", "decode_latents", "negative_log_likelihood", "reconstruct", "interpolate",
+        "sample", "initialize_from_data", "measure_latents", "initialize_output_bias", "get_image_tokens",
+        "decode_image_tokens", "get_codebook_probs", "log_importance_weights",
+    )  # fmt: skip
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}
     # Without MLPInputLayer: accelerate shards the layer that pixels enter by itself, and not twice.
@@ -143,6 +157,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
+        model.after_loading({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
         if output_loading_info:
             return model, info
         if info["unexpected_keys"] and set(info["missing_keys"]) >= set(model.state_dict()):
@@ -151,6 +166,9 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
                 f"{cls.__name__} is among them, but for instance `{min(info['unexpected_keys'])}`."
             )
         return model
+
+    def after_loading(self, drawn_anew: set[str]) -> None:
+        """Called with the names of the tensors that no checkpoint filled."""
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -184,14 +202,12 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     def encode_pixels(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> what the encoder says, (B, latent_width, h, w)."""
         self.check_pixels(pixel_values)
-        dtype = next(self.encoder.parameters()).dtype
-        return self.quant_conv(self.encoder(pixel_values.to(dtype)))
+        return self.quant_conv(self.encoder(pixel_values.to(compute_dtype(self.encoder, pixel_values))))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
         self.check_has_decoder()
-        dtype = next(self.decoder.parameters()).dtype
-        return self.decoder(self.post_quant_conv(latents.to(dtype)))
+        return self.decoder(self.post_quant_conv(latents.to(compute_dtype(self.decoder, latents))))
 
     def decode(
         self,
@@ -270,7 +286,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     @force_accelerate_hooks("likelihood")  # its variance may be offloaded, and the module itself is not called
     def negative_log_likelihood(self, logits: Tensor, pixel_values: Tensor) -> Tensor:
         """-ln p(x|z) in nats per image, (B,), in at least float32, of pixels x = (pixel_values + 1) / 2."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with float32_island(logits):
             return self.likelihood.negative_log_likelihood(logits, (pixel_values + 1) / 2)
 
     def loss_terms(self) -> dict[str, float]:
@@ -308,7 +324,7 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         """
         total = square = count = 0
         for pixel_values in batches:
-            latents = at_least_float32(self.latents_for_statistics(pixel_values, generator)).double()
+            latents = self.latents_for_statistics(pixel_values, generator).cpu().double()  # no float64 on Apple's GPUs
             total += latents.sum((0, 2, 3))
             square += latents.square().sum((0, 2, 3))
             count += latents.numel() // latents.shape[1]
@@ -329,43 +345,17 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     # -- checks --------------------------------------------------------------------------------------------------------
 
     def check_pixels(self, pixel_values: Tensor) -> None:
-        """Refuses wrong shapes; warns once when pixels lie outside [-1, 1], the commonest silent mistake."""
-        config = self.config
-        if pixel_values.dim() != 4 or pixel_values.shape[1] != config.num_channels:
-            raise ValueError(
-                f"`pixel_values` must have shape (B, {config.num_channels}, H, W), got {tuple(pixel_values.shape)}."
-            )
-        height, width = pixel_values.shape[2:]
-        if config.backbone == "mlp":
-            if (height, width) != (config.height, config.width):
-                raise ValueError(
-                    f"The mlp backbone was made for {config.height}x{config.width} pixels, got {height}x{width}."
-                )
-        elif height % config.downsample_factor or width % config.downsample_factor:
-            raise ValueError(
-                f"Height and width must be multiples of {config.downsample_factor} "
-                f"({len(config.block_out_channels) - 1} stride-2 levels), got {height}x{width}."
-            )
-        if self._range_checks_left > 0 and not torch.compiler.is_compiling():
-            self.check_range(pixel_values)
+        """Refuses wrong shapes and integers; warns once when pixels lie outside [-1, 1]."""
+        check_pixels(self.config, pixel_values)
+        if self._range_checks_left > 0 and may_be_read(pixel_values):
+            if pixel_values.device.type != "cpu":
+                self._range_checks_left -= 1  # each look stops an accelerator's queue
+            if warn_of_range(pixel_values):
+                self._range_checks_left = 0
 
     def check_has_decoder(self) -> None:
         if self.config.encoder_only:
             raise ValueError(
                 f"This {self.config.model_type} is an encoder alone (`encoder_only`: the weights it was converted from "
                 "have no decoder): it encodes pictures, and can neither decode nor be trained."
-            )
-
-    def check_range(self, pixel_values: Tensor) -> None:
-        if pixel_values.is_meta or not pixel_values.is_floating_point() or not pixel_values.numel():
-            return
-        if pixel_values.device.type != "cpu":
-            self._range_checks_left -= 1
-        low, high = (bound.item() for bound in pixel_values.detach().aminmax())
-        if low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
-            self._range_checks_left = 0
-            warnings.warn(
-                f"`pixel_values` lie in [{low:.4g}, {high:.4g}], but this model expects [-1, 1]: the saved image "
-                f"processor (AutoImageProcessor.from_pretrained) scales pictures so.",
-                stacklevel=4,
             )

@@ -1,12 +1,14 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What the two models with a codebook share: the image-token interface that generators call."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from .modeling_base import AutoencoderPreTrainedModel, device_of
 from .quantizer_base import check_codes
-from .quantizers import QUANTIZERS
+from .quantizers import BUILT_IN, QUANTIZERS, VectorQuantizer
 
 
 class WithImageTokens:
@@ -51,14 +53,39 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         """(B, C, H, W) -> (B, C, H, W), both in [-1, 1]: through the codes."""
         return self.decode_image_tokens(self.get_image_tokens(pixel_values))
 
+    def save_pretrained(self, save_directory, **kwargs):
+        """As in transformers. Warns of a quantizer from outside the package, whose code is not saved with the model."""
+        if self.config.quantizer not in BUILT_IN:
+            warnings.warn(
+                f"The class {type(self.quantize).__name__} is not saved with the model: before it can be loaded, also "
+                f"by `trust_remote_code=True`, call register_quantizer({self.config.quantizer!r}, YourClass).",
+                stacklevel=2,
+            )
+        super().save_pretrained(save_directory, **kwargs)
+
+    def after_loading(self, drawn_anew: set[str]) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, VectorQuantizer) and module.state and f"{name}.embedding.weight" in drawn_anew:
+                module.state.start_again()  # with `ignore_mismatched_sizes` the counts of another codebook would stay
+
+    freeze_codebook = False  # set it to True to train around a codebook that averages and revival leave alone
+
+    @property
+    def codebook_holds_still(self) -> bool:
+        """True where `freeze_codebook` says so, and under PEFT, whose files hold the adapter alone: a codebook that
+        moved while it trained would be lost."""
+        has_adapter = getattr(self, "peft_config", None) or getattr(self, "_hf_peft_config_loaded", False)
+        return self.freeze_codebook or bool(has_adapter)
+
     def latents_to_decode(self, latents: Tensor, force_not_quantize: bool, shape: tuple[int, ...] | None) -> Tensor:
+        if not isinstance(latents, Tensor):  # nested lists or a numpy array of tokens
+            latents = torch.as_tensor(latents, device=device_of(next(self.decoder.parameters())))
         if latents.is_floating_point():
             if latents.dim() != 4:
                 raise ValueError(f"Float latents have four axes (B, D, h, w), got shape {tuple(latents.shape)}.")
             return self.float_latents_to_decode(latents, force_not_quantize)
         codes = self.as_grid(latents.long(), shape)
-        if not torch.compiler.is_compiling():
-            check_codes(codes, self.codebook_size)
+        check_codes(codes, self.codebook_size)
         return self.quantize.get_codebook_entry(codes)  # (B, D, h, w)
 
     def as_grid(self, image_tokens: Tensor, shape: tuple[int, ...] | None) -> Tensor:
@@ -91,6 +118,7 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         # which transformers would turn to float32.
         state = self.quantize.state_dict()
         self._keep_in_fp32_modules_strict = {f"quantize.{name}" for name in state if state[name].is_floating_point()}
+        self._no_split_modules = [*self._no_split_modules, type(self.quantize).__name__]  # a class of a user's own, too
         super().post_init()
 
     # -- state that follows the data -----------------------------------------------------------------------------------

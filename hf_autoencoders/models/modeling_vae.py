@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 from .configuration_vae import VAEConfig
 from .losses import gaussian_log_density, kl_to_standard_normal
 from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
+from .noise import draw_noise
 from .precision import at_least_float32
 
 
@@ -35,7 +36,8 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> Tensor:
         """mean + std * noise, the reparametrisation trick; (B, z, h, w). A list: one generator for each picture."""
-        return self.mean + self.std * draw_normal(self.mean.shape, self.mean, generator)
+        mean = self.mean
+        return mean + self.std * draw_noise(torch.randn, mean.shape, generator, mean.dtype, mean.device)
 
     def mode(self) -> Tensor:
         return self.mean

@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 from .configuration_vqvae import VQVAEConfig
 from .modeling_base import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
+from .precision import float32_island
 from .quantizers import QUANTIZERS
 
 
@@ -19,7 +20,7 @@ class VQVAEEncoderOutput(WithImageTokens, ModelOutput):
     """What `encode` gives.
 
     Args:
-        latents: z_e, the encoder's word, (B, D, h, w).
+        latents: z_e, the encoder's output, (B, D, h, w).
         quantized: z_q, the chosen code vectors, (B, D, h, w).
         image_tokens: their indices (B, h, w), int64; (B, h, w, depth) for `residual`.
     """
@@ -107,6 +108,7 @@ class VQVAEModel(DiscreteAutoencoder):
             commitment_cost: beta of this step; the config's value if None.
         """
         z_e = self.encode_pixels(pixel_values)  # (B, D, h, w)
+        self.quantize.hold_still(self.codebook_holds_still)
         quantized = self.quantize(z_e)  # .latents (B, D, h, w)   .codes (B, h, w)
         logits = self.decode_latents(quantized.latents)  # (B, decoder_out_channels, H, W)
         return VQVAEOutput(
@@ -136,13 +138,14 @@ class VQVAEModel(DiscreteAutoencoder):
 
     def training_error(self, logits: Tensor, pixel_values: Tensor) -> Tensor:
         """The reconstruction term on its published scale, a scalar: per element, `mse` over the data's variance."""
-        with torch.autocast(logits.device.type, enabled=False):
+        with float32_island(logits):
             error = self.likelihood.training_error(logits, (pixel_values + 1) / 2)
         return error / self.config.data_variance if self.config.reconstruction_loss == "mse" else error
 
     def kl_to_uniform_prior(self, codes: Tensor) -> Tensor:
         """ln K for each code: q(z|x) is one-hot, the prior uniform. A scalar in nats per image."""
-        return torch.tensor(codes[0].numel() * math.log(self.codebook_size), device=codes.device)
+        nats = codes[0].numel() * math.log(self.codebook_size)
+        return torch.full((), nats, device=codes.device)
 
     def loss_terms(self) -> dict[str, float]:
         config = self.config
@@ -175,6 +178,7 @@ class VQVAEModel(DiscreteAutoencoder):
 
         The same on every process. Does nothing where the codebook starts uniform or is set already.
         """
-        if self.quantize.wants_data:
+        self.quantize.hold_still(self.codebook_holds_still)
+        if self.quantize.wants_data and not self.codebook_holds_still:
             latents = [self.encode_pixels(part) for part in pixel_values.split(64)]
             self.quantize.initialize_from_data(torch.cat(latents))

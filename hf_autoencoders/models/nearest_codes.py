@@ -37,7 +37,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     rows = latents.detach().to(dtype).flatten(0, -2)  # (N, D)
     with float32_island(latents), torch.no_grad():
         readable = may_be_read(latents) and may_be_read(codebook)
-        if readable and latents.device.type == "cpu":
+        if readable and reads_are_free(latents):
             codes = _nearest_on_cpu(rows, codebook)
         elif readable:
             blocks = rows.split(rows_at_once(codebook, scores_at_once(rows)))
@@ -47,12 +47,17 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
         return codes.reshape(latents.shape[:-1])
 
 
+def reads_are_free(tensor: Tensor) -> bool:
+    """Whether a value can be read without waiting for a queue of work: on the CPU."""
+    return tensor.device.type == "cpu"
+
+
 def scores_at_once(rows: Tensor) -> int:
     """Entries of one block of scores: what a CPU's cache likes, or a share of an accelerator's memory."""
-    kind = getattr(torch, rows.device.type, None)
-    if not hasattr(kind, "get_device_properties"):
+    accelerator = getattr(torch, rows.device.type, None)
+    if rows.device.type == "cpu" or not hasattr(accelerator, "get_device_properties"):
         return SCORES_AT_ONCE
-    memory = kind.get_device_properties(rows.device).total_memory
+    memory = accelerator.get_device_properties(rows.device).total_memory
     return max(SCORES_AT_ONCE, memory // (SHARE_OF_MEMORY * rows.element_size()))
 
 

@@ -4,7 +4,7 @@
 import contextlib
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import is_tracing
 
 
@@ -50,6 +50,19 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def compute_dtype(module: nn.Module, given: Tensor) -> torch.dtype:
+    """The dtype in which a module computes: that of its parameters, unless these are only stored in 8 bits.
+
+    Then it is what diffusers' `apply_layerwise_casting` was told, or that of the `given` input.
+    """
+    dtype = next(module.parameters()).dtype
+    if dtype.is_floating_point and dtype.itemsize > 1:
+        return dtype
+    registries = (getattr(layer, "_diffusers_hook", None) for layer in module.modules())
+    hooks = (registry.get_hook("layerwise_casting") for registry in registries if registry is not None)
+    return next((hook.compute_dtype for hook in hooks if hook is not None), given.dtype)
+
+
 def may_be_read(tensor: Tensor) -> bool:
     """False where no value can be looked at: on the meta device, while a graph is recorded (compile, export, trace,
     FakeTensorMode), and inside torch.func's transforms."""
@@ -58,7 +71,7 @@ def may_be_read(tensor: Tensor) -> bool:
 
 def is_transformed(tensor: Tensor) -> bool:
     """True inside torch.func's transforms such as vmap and grad."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def is_batched(tensor: Tensor) -> bool:

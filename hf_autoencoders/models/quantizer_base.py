@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .codebooks import count_codes, perplexity_and_usage, sum_over_processes
+from .codebooks import histogram, perplexity_and_usage, sum_over_processes
 from .precision import float32_island, is_transformed, may_be_read
 
 
@@ -99,7 +99,7 @@ class Quantizer(nn.Module):
 
     def usage(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Perplexity and usage of these codes, in training over all processes."""
-        counts = count_codes(codes, self.size)
+        counts = histogram(codes, self.size)
         return perplexity_and_usage(sum_over_processes(counts) if self.training else counts)
 
     def initialize_from_data(self, z_e: Tensor) -> None:

@@ -22,6 +22,7 @@ from .codebooks import (
     k_means,
     sum_over_processes,
 )
+from .configuration_vqvae import QUANTIZER_FIELDS
 from .nearest_codes import nearest_codes
 from .precision import at_least_float32, float32_island, is_batched
 from .quantizer_base import (
@@ -336,3 +337,24 @@ QUANTIZERS = {
     "fsq": FiniteScalarQuantizer,
     "gumbel": GumbelQuantizer,
 }
+BUILT_IN = frozenset(QUANTIZERS)
+
+
+def register_quantizer(name: str, quantizer: type[Quantizer], fields: tuple[str, ...] = ()) -> None:
+    """Makes `VQVAEConfig(quantizer=name)` build `quantizer(config)`, without a change to this package.
+
+    Call it before a model with it is built or loaded, in every process. The class does not travel with saved weights.
+
+    Args:
+        name: for the config; one of this package's own names is refused, one of yours is replaced.
+        quantizer: a subclass of `Quantizer`; it may read any field of the config, also ones of its own.
+        fields: names of the config's fields that it reads, among those that other quantizers read.
+
+    Raises:
+        ValueError: the name is taken by this package, or the class is no `Quantizer`.
+    """
+    if name in BUILT_IN:
+        raise ValueError(f"`{name}` is a quantizer of this package: choose a name other than {', '.join(QUANTIZERS)}.")
+    if not (isinstance(quantizer, type) and issubclass(quantizer, Quantizer)):
+        raise ValueError(f"A quantizer is a subclass of `Quantizer`, got {quantizer!r}.")
+    QUANTIZERS[name], QUANTIZER_FIELDS[name] = quantizer, tuple(fields)

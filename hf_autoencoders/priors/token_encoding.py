@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.codebooks import perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
@@ -314,7 +315,5 @@ def describe_split(folder: Path, shards: list[str], record: dict[str, Any]) -> d
         for chunk in table.column(COLUMN).chunks:
             codes = np.asarray(chunk.flatten()).astype(np.int64)
             counts += np.bincount(codes, minlength=len(counts))
-    shares = counts[counts > 0] / counts.sum()
-    perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
-    used = int((counts > 0).sum())
-    return {"shards": shards, "sha256": hashes, "rows": rows, "codes_used": used, "perplexity": perplexity}
+    used, alike = int((counts > 0).sum()), perplexity(torch.from_numpy(counts).double()).item()
+    return {"shards": shards, "sha256": hashes, "rows": rows, "codes_used": used, "perplexity": alike}

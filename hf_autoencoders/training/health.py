@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from ..models.codebooks import perplexity
 
 
 TOKENS_PER_CODE = 10  # fewer tokens than this for each code cannot tell a dead code from a rare one
@@ -36,13 +37,11 @@ class CodebookHealth:
         >>> CodebookHealth.of(torch.tensor([[5, 5, 0, 0]])).perplexity
         2.0
         """
-        shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
-        entropy = -torch.special.xlogy(shares, shares).sum(1)  # nats
         return cls(
             codebook_size=counts.shape[1],
             tokens=int(counts[0].sum()),
             used=int((counts > 0).sum(1).min()),
-            perplexity=round(entropy.exp().min().item(), 9),
+            perplexity=round(perplexity(counts.double()).min().item(), 9),
             norm_ratio=norm_ratio,
         )
 

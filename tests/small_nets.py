@@ -1,0 +1,54 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Small models of all kinds, and pictures for them."""
+
+import torch
+from torch import nn
+
+from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
+
+
+CLASSES = {
+    "ae": (AEConfig, AEModel),
+    "vae": (VAEConfig, VAEModel),
+    "vqvae": (VQVAEConfig, VQVAEModel),
+    "dvae": (DVAEConfig, DVAEModel),
+}
+SMALL = {
+    "image_size": 8,
+    "num_channels": 1,
+    "block_out_channels": [8, 16],
+    "layers_per_block": 1,
+    "residual_channels": 8,
+    "norm_num_groups": 4,
+    "hidden_sizes": [32, 16],
+}
+CODES = {"codebook_size": 16, "codebook_dim": 8}
+NETS = {
+    "ae-mlp": ("ae", {"backbone": "mlp"}),
+    "ae-conv": ("ae", {"learned_variance": True}),
+    "vae-resnet": ("vae", {"backbone": "resnet", "attention_levels": [1]}),
+    "vqvae-vq": ("vqvae", {"quantizer": "vq", "codebook_init": "data", "revive_dead_codes": True}),
+    "vqvae-ema": ("vqvae", {"quantizer": "ema"}),
+    "vqvae-simvq": ("vqvae", {"quantizer": "simvq"}),
+    "vqvae-fsq": ("vqvae", {"quantizer": "fsq"}),
+    "vqvae-residual": ("vqvae", {"quantizer": "residual"}),
+    "dvae-dalle": ("dvae", {}),
+}
+
+
+def make(net: str, **overrides) -> nn.Module:
+    kind, fields = NETS[net]
+    config_class, model_class = CLASSES[kind]
+    torch.manual_seed(0)
+    return model_class(config_class(**{**SMALL, **(CODES if "vae" != kind != "ae" else {}), **fields, **overrides}))
+
+
+def trained(net: str, **overrides) -> nn.Module:
+    """A model whose codebook has seen data, in eval mode."""
+    model = make(net, **overrides)
+    model(images())
+    return model.eval()
+
+
+def images(batch: int = 8, seed: int = 0):
+    return 2 * torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) - 1
