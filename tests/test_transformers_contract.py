@@ -284,10 +284,8 @@ def test_an_adapter_on_the_convolutions_trains_saves_and_loads(tmp_path):
         optimizer.step()
         optimizer.zero_grad()
     assert all(torch.equal(value, frozen[name]) for name, value in adapted.named_parameters() if name in frozen)
-    codebook = adapted.base_model.model.quantize.state_dict()
     adapted.eval().save_pretrained(tmp_path)
     fresh = trained("vqvae-vq")
-    fresh.quantize.load_state_dict(codebook)  # revival moved it, as it does in any training
     loaded = peft.PeftModel.from_pretrained(fresh, tmp_path).eval()
     torch.testing.assert_close(loaded(pixel_values=images()).loss, adapted(pixel_values=images()).loss)
     assert not torch.equal(loaded(pixel_values=images()).loss, trained("vqvae-vq")(images()).loss)

@@ -109,8 +109,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
     # What is called besides `forward`: a wrapper that shards the model must gather its parameters for these, too.
     fsdp_forward_methods = (
         "encode", "decode", "encode_pixels", "decode_latents", "negative_log_likelihood", "reconstruct", "interpolate",
-        "sample", "initialize_from_data", "measure_latents", "initialize_output_bias", "get_image_tokens",
-        "decode_image_tokens", "get_codebook_probs", "log_importance_weights",
+        "sample", "draw_latents", "initialize_from_data", "measure_latents", "get_image_tokens", "decode_image_tokens",
+        "get_codebook_probs", "log_importance_weights",
     )  # fmt: skip
     accepts_loss_kwargs = False  # else Trainer multiplies the loss by the accumulation steps
     _can_record_outputs = {"hidden_states": OutputRecorder(GradientCheckpointingLayer, layer_name="encoder")}

@@ -85,7 +85,7 @@ class Quantizer(nn.Module):
     wants_data = False  # True while the codebook waits for `initialize_from_data`
     holds_still = False  # True where nothing may move the codebook, although the model trains
     # What is called besides `forward`; a quantizer that FSDP shards must gather its parameters for these, too.
-    fsdp_forward_methods = ("encode", "get_codebook_entry", "log_affinities", "mix", "initialize_from_data")
+    fsdp_forward_methods = ("encode", "get_codebook_entry", "code_vectors", "log_affinities", "mix")
 
     def hold_still(self, still: bool = True) -> None:
         """Whether the codebook keeps its values in training: no start from data, no averages, no revival."""

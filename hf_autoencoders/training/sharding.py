@@ -11,14 +11,6 @@ from functools import wraps
 from torch import nn
 
 
-# Of a model, section 2 of the contract; of its quantizer, what the model calls beside the quantizer's forward.
-METHODS = (
-    "encode", "decode", "reconstruct", "interpolate", "sample", "draw_latents", "get_image_tokens",
-    "decode_image_tokens", "get_codebook_probs", "measure_latents", "initialize_from_data", "encode_pixels",
-    "decode_latents", "negative_log_likelihood", "get_codebook_entry", "code_vectors", "log_affinities", "mix",
-)  # fmt: skip
-
-
 def sharded_modules(model: nn.Module) -> list[nn.Module]:
     """The modules of `model` whose own weights FSDP2 shares out; none where another strategy, or one process, runs."""
     from torch.distributed.fsdp import FSDPModule
@@ -27,10 +19,11 @@ def sharded_modules(model: nn.Module) -> list[nn.Module]:
 
 
 def register_methods(model: nn.Module) -> None:
-    """Tells FSDP2 of the METHODS of the prepared model; nothing happens to a model that is not sharded."""
+    """Tells FSDP2 of the methods that a model and its quantizer name in `fsdp_forward_methods`; nothing happens to a
+    model that is not sharded."""
     for module in sharded_modules(model):
         inside = _Inside(module)
-        for name in METHODS:
+        for name in getattr(module, "fsdp_forward_methods", ()):
             if callable(getattr(type(module), name, None)):
                 inside.register(name)
 
