@@ -52,7 +52,7 @@ class SampleArguments:
     temperature: float = knob(1.0, "below 1: likelier codes")
     top_k: int = knob(0, "draw from the k likeliest codes; 0: from all")
     top_p: float = knob(1.0, "draw from the likeliest codes that make up this probability")
-    guidance_scale: float = knob(1.0, "above 1: further towards the class")
+    guidance_scale: float = knob(1.0, "above 1: pictures show their class more clearly")
     seed: int = knob(0, "of the draws")
     batch_size: int = knob(256, "pictures drawn at once")
     columns: int | None = knob(None, "pictures in a row (default: those of one class)")

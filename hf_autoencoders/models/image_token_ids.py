@@ -215,7 +215,7 @@ def generate_ids(
     Args:
         labels: class of each picture, its number or its name. Without them, `num_images` pictures.
         generator: same state, same pictures.
-        guidance_scale: > 1 leads further towards the class.
+        guidance_scale: above 1: pictures show their class more clearly.
         options: of `generate`: temperature, top_k, top_p, do_sample, ...
     """
     ids.check_guidance(guidance_scale, labels)

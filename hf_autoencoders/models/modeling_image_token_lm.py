@@ -127,7 +127,7 @@ class ImageTokenLM(PreTrainedModel):
         Args:
             labels: class of each picture, its number or its name. Without them, `num_images` pictures.
             generator: same state, same pictures.
-            guidance_scale: > 1 leads further towards the class; the model must know a null class.
+            guidance_scale: above 1: pictures show their class more clearly; the model must know a null class.
             options: of transformers' `generate`: temperature, top_k, top_p, ...
         """
         ids = generate_ids(

@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Amused: diffusers' UVit2DModel fills in image tokens, led by words. Patil et al. 2024, after Chang et al. 2022, 2023.
+"""Amused: diffusers' UVit2DModel fills in image tokens, from a prompt of words. Patil et al. 2024.
 
     transformer, text_encoder, tokenizer = build_amused(image_model, words=["zero", "one", "two"])
     masked_token_loss(transformer, text_encoder, tokenizer, image_tokens, prompts).backward()
 
-A prompt is read by a small CLIP text model that is trained with the transformer, from nothing: it knows the words it
-was made for, and no other. `hub.pipelines.amused_pipeline` puts the parts together.
+A small CLIP text model reads the prompt. It starts with random weights and is trained together with the transformer, so
+it knows only the words that it was made for. `hub.pipelines.amused_pipeline` puts the parts together.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def build_amused(
 
 
 def build_tokenizer(words: Sequence[str], max_length: int = 8) -> PreTrainedTokenizerFast:
-    """One id for each word; what it does not know is <unknown>. Case does not count.
+    """One id for each word; other words become <unknown>. Upper and lower case are the same.
 
     >>> tokenizer = build_tokenizer(["a", "three"])
     >>> tokenizer("A three").input_ids, tokenizer("").input_ids
@@ -112,7 +112,7 @@ def masked_token_loss(
 
     Args:
         image_tokens: (B, h, w) int64.
-        prompts: one a picture; "" where the words are dropped, which is what guidance leads away from.
+        prompts: one for each picture; "" for a picture without words, which guidance compares with.
         downsample_factor: of the image model; a picture's size is among the facts that the transformer is told.
     """
     batch, height, width = image_tokens.shape
@@ -132,7 +132,8 @@ def masked_token_loss(
 
 
 def read_prompts(text_encoder, tokenizer, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """What AmusedPipeline reads of a prompt: its projected end (B, width), the last states but one (B, L, width)."""
+    """What AmusedPipeline takes from a prompt: its projected embedding (B, width), and the hidden states before the
+    last layer (B, L, width)."""
     ids = tokenizer(
         list(prompts), return_tensors="pt", padding="max_length", truncation=True, max_length=tokenizer.model_max_length
     ).input_ids.to(text_encoder.device)

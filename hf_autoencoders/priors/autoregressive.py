@@ -44,7 +44,7 @@ def ids_of(sequencer: ImageTokenSequencer) -> dict[str, int | None]:
 
 
 def llama(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_heads: int, dropout: float):
-    """Its feed-forward layer is 8/3 as wide (three matrices), rounded up to a multiple of 32."""
+    """Config of a Llama. Its feed-forward layer is 8/3 times as wide, rounded up to a multiple of 32."""
     return LlamaConfig(
         hidden_size=hidden_size,
         intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
@@ -70,7 +70,7 @@ def gpt2(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_
 
 
 def pixelcnn(sequencer: ImageTokenSequencer, hidden_size: int, num_layers: int, num_heads: int, dropout: float):
-    """Convolutions have no heads."""
+    """Config of a PixelCNN. Convolutions have no heads, so `num_heads` has no effect."""
     return PixelCNNConfig(
         codebook_size=sequencer.codebook_size,
         grid_size=sequencer.grid_size,
@@ -166,7 +166,7 @@ def describe_tokens(sequencer: ImageTokenSequencer) -> str:
 
 
 def way_of_drawing(prior: PreTrainedModel) -> Callable[..., Tensor]:
-    """Transformers' `generate` for language models; others have their own way, with the same arguments."""
+    """The function that draws from this prior: transformers' `generate` for language models, or the prior's own."""
     if hasattr(prior, "draw_ids"):
         return prior.draw_ids
     return partial(draw_masked_ids if is_masked(prior) else generate_ids, prior)
@@ -214,7 +214,7 @@ def generate_images(
         image_model: the model whose tokens the prior knows.
         labels: class of each picture, its number or its name. Without them, `num_images` pictures.
         generator: same state, same pictures.
-        guidance_scale: > 1 leads further towards the class; the prior must know a null class.
+        guidance_scale: above 1: pictures show their class more clearly; the prior must know a null class.
         sequencer: the prior's own, if None.
         batch_size: pictures drawn at once.
         options: temperature, top_k, top_p; of a masked prior also steps and choice_temperature.

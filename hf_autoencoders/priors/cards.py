@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The README.md of a prior, and of a prior and its image model in one, from what the run measured and nothing else."""
+"""README.md of a prior, of a prior and its image model in one, and of a data set of tokens: measured values only."""
 
 import json
 import re
@@ -31,7 +31,7 @@ SHOWN_ELSEWHERE = {"metrics", "settings", "command", "versions", "image_tokenize
 
 
 def prior_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
-    """Of the prior alone. `record`: metrics.json."""
+    """README.md of a prior alone. `record`: metrics.json."""
     image_model = sequencer.image_tokenizer or "this/image-model"
     return page(
         record, sequencer, f"A prior over the image tokens of {image_model}",
@@ -47,7 +47,7 @@ AutoImageProcessor.from_pretrained("{image_model}").postprocess(pictures)  # PIL
 
 
 def image_token_lm_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
-    """Of both models in one."""
+    """README.md of a prior and its image model in one. `record`: metrics.json."""
     return page(
         record, sequencer, f"New pictures from the image tokens of {sequencer.image_tokenizer or 'an image model'}",
         f"""from transformers import AutoImageProcessor, AutoModel
@@ -78,7 +78,7 @@ def classes_in_words(sequencer: ImageTokenSequencer) -> str:
 
 
 def escaped(name: str) -> str:
-    """A class name as plain words of a Markdown line: nothing of it is markup."""
+    """A class name as text of a Markdown line: its special characters lose their meaning."""
     return re.sub(r"([\\`*_{}\[\]<>#|!~$&])", r"\\\1", " ".join(name.split()))
 
 
@@ -166,7 +166,7 @@ def facts_of_run(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def without_folder(value: Any) -> Any:
-    """An absolute path by its own name: folders of somebody's machine are nobody's business."""
+    """The last name of an absolute path; other values as they are. Folders of a user's machine are private."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
@@ -175,7 +175,7 @@ def markdown_table(rows: list[tuple[str, ...]]) -> str:
 
 
 def token_dataset_card(record: dict[str, Any]) -> str:
-    """Of a data set of tokens. `record`: image_tokenizer.json."""
+    """README.md of a data set of tokens. `record`: image_tokenizer.json."""
     head = {
         "tags": ["image-tokens", "hf_autoencoders"],
         "configs": [

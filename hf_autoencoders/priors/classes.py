@@ -17,7 +17,7 @@ class Labelled(Protocol):
 def settle_classes(
     train: Labelled, held_out: Labelled, say: Callable[[str], Any] = lambda text: None
 ) -> tuple[int, Tensor | None]:
-    """How many classes a prior of these pictures knows, and the held-out labels in the training split's numbers.
+    """The number of classes, and the held-out labels numbered as in the training split.
 
     Classes are named and numbered by the training split. 0 and None where it has no labels at all.
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Codes from scores, for priors that transformers' `generate` does not draw."""
+"""Draws codes from scores, for priors that transformers' `generate` does not know."""
 
 import torch
 from torch import Tensor
@@ -31,6 +31,6 @@ def draw_codes(
 
 
 def guided(logits: Tensor, guidance_scale: float) -> Tensor:
-    """Scores (2 B, ...), of classes and then of none -> none + scale (class - none), (B, ...). Ho & Salimans 2022."""
+    """Scores (2 B, ...), with classes and then without -> none + scale (class - none), (B, ...). Ho & Salimans 2022."""
     given, free = logits.log_softmax(-1).chunk(2)
     return free + guidance_scale * (given - free)

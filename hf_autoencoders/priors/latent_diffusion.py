@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Latent diffusion: diffusers' UNet2DModel takes noise off an image model's latents. Rombach et al. 2022.
+"""Latent diffusion: diffusers' UNet2DModel removes noise from an image model's latents. Rombach et al. 2022.
 
     training   z_0 = scaling_factor x latents, z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e, |UNet(z_t, t, class) - e|^2
     drawing    noise e -> UNet and DDIM, step by step -> z_0 / scaling_factor -> the image model's decoder
@@ -36,8 +36,8 @@ def build_unet(
 ) -> UNet2DModel:
     """A UNet with fresh weights. It halves the grid between levels, and attends at all levels but the finest.
 
-    With classes and `class_dropout` above 0 it has 1001 class embeddings: number 1000 stands for no class, and those of
-    classes that do not exist are zero and stay so, which tells `classes_of` how many there are.
+    With classes and `class_dropout` above 0 it has 1001 class embeddings. Number 1000 stands for no class. The
+    embeddings of classes that do not exist are zero and stay zero; `classes_of` counts the others.
 
     Raises:
         ValueError: a grid that diffusers' pipelines or this many levels cannot take, more than 1000 classes, or a width
@@ -106,7 +106,7 @@ def build_scheduler(beta_schedule: str = "linear", num_timesteps: int = TIMESTEP
 
 
 def knows_null_class(unet: UNet2DModel) -> bool:
-    """Whether it was trained to draw without a class, too, so that guidance has something to lead away from."""
+    """Whether the UNet was also trained without a class, which guidance compares with."""
     return (unet.config.num_class_embeds or 0) > NULL_CLASS
 
 
@@ -187,7 +187,7 @@ def sample_latents(
 def predict_noise(
     unet: UNet2DModel, latents: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float
 ) -> Tensor:
-    """The noise in `latents` (B, D, h, w), led by the scale away from what there is without a class."""
+    """The noise in `latents` (B, D, h, w): none + scale (class - none)."""
     if guidance_scale == 1:
         return unet(latents, timestep, class_labels=labels).sample
     both = torch.cat([labels, torch.full_like(labels, NULL_CLASS)])
@@ -215,7 +215,7 @@ def generate_images(
         image_model: the model whose latents the UNet knows, ours or its export (AutoencoderKL, VQModel).
         labels: class of each picture. Without them, `num_images` pictures.
         generator: same state, same pictures.
-        guidance_scale: > 1 leads further towards the class; the UNet must know a null class.
+        guidance_scale: above 1: pictures show their class more clearly; the UNet must know a null class.
         num_inference_steps: passes of the UNet.
         batch_size: pictures drawn at once.
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Latents of a whole data set of pictures, encoded once and kept in memory, at the scale that diffusion works on.
 
-Of a VAE the posterior is kept, and training draws from it anew each time; of models with a codebook what the encoder
-says before it is quantised (VQ-VAE: z_e, dVAE: logits), for decoding quantises it.
+For a VAE the posterior is kept, and training draws from it each time. For a model with a codebook the encoder's output
+before quantisation is kept (VQ-VAE: z_e, dVAE: logits), since decoding quantises it.
 """
 
 from collections.abc import Sequence
@@ -95,5 +95,5 @@ def pixel_batches(image_model, images, batch_size: int):
 
 
 def has_scale(image_model) -> bool:
-    """Whether somebody measured the spread of the model's latents, as train.py does at its end."""
+    """Whether the model's `scaling_factor` was measured, as train.py does at its end."""
     return image_model.config.scaling_factor != 1.0

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a picture's codes cost under a learned prior, in nats: its part of the likelihood of prior and decoder together.
+"""-ln p(codes) under a learned prior, in nats: the prior's part of the likelihood of prior and decoder together.
 
 nats = code_nats(prior, image_model, labels)
 measure_likelihood(image_model, batches, setting, code_nats=nats).bits_per_dim
@@ -51,7 +51,7 @@ def code_nats(
     """What `evaluation.likelihood.measure_likelihood` takes as `code_nats`: image tokens (B, h, w) -> nats (B,).
 
     Args:
-        image_model: refused unless the prior is of its tokens.
+        image_model: must be the one whose tokens the prior learned.
         labels: class of every picture, in the order in which their tokens come; the batches take them one after the
             other, and begin again at the end. Without them the pictures have no class: a prior that knows classes must
             then know the null class, too. Pictures are numbered in the same order, from 0, for the draws of a masked

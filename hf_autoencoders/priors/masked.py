@@ -2,8 +2,8 @@
 """A masked prior: a stock BERT that fills in image tokens, and draws a picture in a few passes. Chang et al. 2022.
 
 Training hides a share cos(pi/2 r) of the codes, r uniform, and predicts them. Drawing begins with all codes hidden;
-each pass draws all hidden ones and keeps those it is surest of, so that cos(pi/2 t/T) of them are hidden after pass t
-of T.
+each pass draws all hidden codes and keeps the most probable ones, so that a share cos(pi/2 t/T) is still hidden after
+pass t of T.
 """
 
 import math
@@ -108,8 +108,9 @@ def draw_masked_ids(
     """New pictures as image tokens (B, N).
 
     Args:
-        steps: passes, 8 if None and there are as many codes; N of them fill in one code at a time.
-        choice_temperature: of the Gumbel noise on what counts as sure, falling to 0 at the last pass (MaskGIT: 4.5).
+        steps: number of passes; 8 if None, or N where there are fewer codes. With N passes each fills in one code.
+        choice_temperature: scale of the Gumbel noise that is added to the log-probabilities by which a pass chooses
+            the codes it keeps; it falls to 0 at the last pass (MaskGIT: 4.5).
         options: temperature, top_k, top_p.
     """
     ids.check_guidance(guidance_scale, labels)

@@ -8,8 +8,8 @@ left, and takes in the vertical one of the row above.
                                | one row down, 1x1
     h ----- 1 x k/2+1 conv --- + --- gate --- 1x1 --- + h
 
-Drawing a picture needs each layer at one position at a time: what lies above and to the left is kept, and the picture
-is the same as with a full pass for each code.
+Drawing computes each layer at one position at a time and keeps the results for the positions above and to the left. The
+picture is the same as with a full pass for each code.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def gate(maps: Tensor) -> Tensor:
 
 
 class GatedLayer(nn.Module):
-    """One layer of both stacks. The `first` does not see its own position, nor is there anything to add to."""
+    """One layer of both stacks. The `first` layer does not see its own position and has no residual connection."""
 
     def __init__(self, config: PixelCNNConfig, first: bool):
         super().__init__()
@@ -137,7 +137,7 @@ class PixelCNNPrior(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """torch's own for convolutions; small embeddings, and no shift by a class at first."""
+        """Convolutions start as torch's do, code embeddings small, and the shifts of the classes at 0."""
         if isinstance(module, nn.Conv2d):
             fan_in = module.weight[0].numel()
             init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5)
@@ -150,7 +150,7 @@ class PixelCNNPrior(PreTrainedModel):
 
         Args:
             input_ids: (B, 1 + h*w): class or begin, then the codes.
-            labels: the same shape; its image tokens are predicted. use_cache: taken for a language model's sake.
+            labels: the same shape; its image tokens are predicted. use_cache: has no effect; language models have it.
 
         Returns: `logits` (B, h*w, K): at position i the scores of image token i. `loss` in nats per code.
         """

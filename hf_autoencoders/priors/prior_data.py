@@ -88,7 +88,7 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
 
 
 def agreed_classes(arguments: Arguments, train: Any, held_out: Any, say: Callable) -> tuple[int, Tensor | None]:
-    """See `settle_classes`; no class where the user wants none."""
+    """As `settle_classes`, or 0 and None with --unconditional."""
     if arguments.model["unconditional"]:
         return 0, None
     count, labels = settle_classes(train, held_out, say)
@@ -98,7 +98,7 @@ def agreed_classes(arguments: Arguments, train: Any, held_out: Any, say: Callabl
 
 
 def held_out_split(name: str) -> str:
-    """As of pictures: test, then validation."""
+    """The held-out split of a data set of tokens: test if there is one, else validation."""
     splits = read_token_record(name).get("splits", {})
     return "validation" if "validation" in splits and "test" not in splits else "test"
 

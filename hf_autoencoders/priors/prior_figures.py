@@ -67,7 +67,7 @@ def whole_model(run: Run, nats_per_code: float) -> dict[str, float]:
 
 
 def decoder_figures(run: Run) -> dict[str, float]:
-    """Of the image model on the held-out pictures; it does not change, so they are measured once."""
+    """Figures of the image model on the held-out pictures. The model does not change, so they are measured once."""
     tokens, accelerator = run.task.tokens, run.accelerator
     if tokens.figures is None:
         images = tokens.images

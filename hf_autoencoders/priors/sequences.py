@@ -18,7 +18,7 @@ IGNORED = -100  # target of a position that no loss counts; transformers' and to
 
 
 def commit_of(name: str | None, revision: str | None = None) -> str | None:
-    """The commit that a model of the Hub was just loaded from, as the cache knows it; None for a folder."""
+    """The commit of a model that was just loaded from the Hub, read from the cache; None for a folder."""
     if not name or Path(name).exists():
         return None
     path = try_to_load_from_cache(name, "config.json", revision=revision or "main")
@@ -36,9 +36,9 @@ def digest_of(model, prefixes: tuple[str, ...]) -> str:
 
 
 def codebook_of(model) -> str | None:
-    """Which codebook a model has, as 16 hexadecimal digits; None where it was cast to fewer bits.
+    """16 hexadecimal digits of a hash over the model's codebook; None if the codebook was cast to fewer bits.
 
-    A model that is loaded in half precision keeps its codebook in float32, so that it is still known.
+    A model that is loaded in half precision keeps its codebook in float32, so its hash stays the same.
     """
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in model.quantize.state_dict().values()):
         return None
@@ -57,7 +57,7 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         class_dropout: share of training sequences that lose their class; guidance needs some (0.1 is usual).
         class_names: of the C classes, by which they can be asked for; None if they have only numbers.
         image_tokenizer, image_tokenizer_revision: Hub id, or path, and commit of the image model.
-        image_tokenizer_codebook: `codebook_of` it, by which models of equal sizes are told apart.
+        image_tokenizer_codebook: `codebook_of` that model; it tells models of equal sizes apart.
 
     >>> sequencer = ImageTokenSequencer(codebook_size=128, grid_size=(7, 7), num_classes=10)
     >>> batch = sequencer(torch.zeros(2, 7, 7, dtype=torch.int64), labels=[3, 7])

@@ -183,7 +183,7 @@ def tokens_changed(writer: ShardWriter, images: Any, count: int = 1000) -> tuple
 
 
 def other_columns(table: Any, span: range, column: str) -> Any:
-    """What stands beside the pictures in these rows of a table, and the rows' numbers as `index`."""
+    """The columns of these rows except the pictures, and `index`: the number of each row in the table."""
     from datasets import Dataset
 
     index = np.array(span, dtype=np.int32)
@@ -194,7 +194,7 @@ def other_columns(table: Any, span: range, column: str) -> Any:
 
 
 def identity_of(table: Any, split: str, column: str, label_column: str | None, streaming: bool) -> dict[str, Any]:
-    """By what a continued run knows its pictures again: a fingerprint of them, and one of their labels.
+    """Fingerprints of the pictures and of their labels. A continued run must find the same.
 
     Of a stream the first 64 pictures count; see `training.fingerprints` for what else may go unnoticed.
     """
@@ -209,7 +209,7 @@ def identity_of(table: Any, split: str, column: str, label_column: str | None, s
 
 
 def with_numbered_words(tables: dict[str, Any], column: str) -> dict[str, Any]:
-    """Tables whose `column` of words holds classes, numbered alike in all splits in alphabetical order."""
+    """The tables with the words of `column` as classes, numbered in alphabetical order, alike in all splits."""
     from datasets import ClassLabel
 
     words = {word for table in tables.values() for word in table.unique(column) if word is not None}
@@ -217,11 +217,11 @@ def with_numbered_words(tables: dict[str, Any], column: str) -> dict[str, Any]:
 
 
 def check_columns(columns: Any, split: str, rows: int) -> None:
-    """Tokens of tokens would hide a mistake."""
+    """Raises `TokenDatasetError` where there is nothing to encode, or where the rows hold tokens already."""
     if rows == 0:
         raise TokenDatasetError(f"Split {split!r} is empty.")
     if COLUMN in columns:
-        raise TokenDatasetError(f"Split {split!r} has a column {COLUMN!r} already: it is encoded.")
+        raise TokenDatasetError(f"Split {split!r} has a column {COLUMN!r} already: these pictures were encoded before.")
 
 
 def rows_without(rows: list[dict[str, Any]], column: str, features: Any) -> Any:
