@@ -251,7 +251,8 @@ def test_a_picture_that_the_processor_refuses_is_named(tmp_path):
 def test_pictures_of_two_sizes_are_refused(tmp_path):
     images = [Image.fromarray(i) for i in [*pictures(4), *pictures(4, height=9)]]
     rows = datasets.Dataset.from_dict({"image": images}, features=datasets.Features({"image": datasets.Image()}))
-    with pytest.raises(DataError, match="sizes or modes differ"):
+    message = r"Row 4 of split 'train'.* has .*\(1, 9, 5\), those before it \(1, 6, 5\): --image_size brings all to one"
+    with pytest.raises(DataError, match=message):
         load(write_parquet(tmp_path / "set", train=rows, test=rows))
 
 
@@ -482,10 +483,12 @@ def test_streams_deal_every_image_to_one_process_and_go_round(tmp_path):
     )
     shares = [StreamingImages(table_of, "image", "train", to_uint8, rank=r, processes=2) for r in range(2)]
     rows = [list(islice(share, length)) for share, length in zip(shares, (11, 10), strict=True)]
-    dealt = sorted(image.numpy().tobytes() for share in rows for image in share)
-    assert dealt == sorted(picture.tobytes() for picture in pictures(21))
-    twice = list(islice(stream.train, 42))
-    assert all(torch.equal(a, b) for a, b in zip(twice[:21], twice[21:], strict=True))
+    expected = sorted(picture.tobytes() for picture in pictures(21))
+    assert sorted(image.numpy().tobytes() for share in rows for image in share) == expected
+    twice = [image.numpy().tobytes() for image in islice(stream.train, 42)]
+    assert sorted(twice[:21]) == sorted(twice[21:]) == expected and twice[:21] != twice[21:]
+    unshuffled = list(islice(load(folder, streaming=True, stream_shuffle=0).train, 42))
+    assert torch.equal(torch.stack(unshuffled)[:, 0], torch.from_numpy(pictures(21)).repeat(2, 1, 1))
 
 
 @pytest.mark.parametrize("stop", [3, 64, 70, 150])
@@ -501,12 +504,61 @@ def test_a_stream_continues_exactly_where_its_state_was_taken(tmp_path, stop):
     assert all(torch.equal(a, b) for a, b in zip(expected[stop:], rest, strict=True)) and len(rest) == 200 - stop
 
 
-def test_a_stream_without_a_split_to_evaluate_on_holds_out_its_first_images(tmp_path):
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_stream_without_a_split_to_evaluate_on_holds_out_a_tenth_of_all_of_it(tmp_path, limit):
+    folder = write_parquet(tmp_path / "set", train=table(pictures(100)))
+    splits = load(folder, streaming=True, max_eval_samples=limit)
+    held = [bytes(picture) for picture in splits.eval.pixels.flatten(1).numpy()]
+    trained = [image.numpy().tobytes() for image in islice(splits.train, 100 - len(held))]
+    assert 4 < len(held) < 20 if limit is None else len(held) == 3
+    assert sorted(held + trained) == sorted(picture.tobytes() for picture in pictures(100))
+    kept = np.stack([np.frombuffer(image, np.uint8) for image in trained])
+    assert splits.train.data_variance == pytest.approx(np.var(kept / 255), rel=1e-9)
+
+
+def test_of_a_stream_that_is_sorted_by_class_every_class_is_met_at_once(tmp_path):
+    """One file of ten groups of rows, each of one class; 4,200 pictures once gave 104 of one class."""
+    classes = np.repeat(np.arange(10), 42)
+    rows = table(
+        [np.full((4, 4), 20 * kind + n % 20, np.uint8) for n, kind in enumerate(classes)], label=classes.tolist()
+    )
+    (tmp_path / "set").mkdir()
+    rows.to_parquet(tmp_path / "set" / "train-00000-of-00001.parquet", batch_size=42)
+    splits = load(tmp_path / "set", streaming=True, stream_shuffle=200)
+    first = torch.stack(list(islice(splits.train, 64)))
+    assert len(set((first[:, 0, 0, 0] // 20).tolist())) >= 8
+    assert len(set(splits.eval.labels.tolist())) >= 5
+
+
+@pytest.mark.parametrize("stops", [[1], [3, 3, 5], [2, 4, 1, 6, 3]])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_picture_is_lost_or_doubled_over_several_resumes_with_workers(tmp_path, stops, workers):
+    (tmp_path / "set").mkdir()
+    for shard in range(3):
+        rows = table(pictures(40, seed=shard))
+        rows.to_parquet(tmp_path / "set" / f"train-{shard:05d}-of-00003.parquet", batch_size=10)
+    options = {"streaming": True, "binarize": "dynamic", "random_flip": True, "stream_shuffle": 25}
+    expected = [batch["pixel_values"] for batch in islice(load(tmp_path / "set", **options).train.batches(8), 30)]
+    served, state = [], None
+    for length in [*stops, 30 - sum(stops)]:
+        stream = load(tmp_path / "set", **options).train
+        if state is not None:
+            stream.load_state_dict(state)
+        batches = stream.batches(8, num_workers=workers)
+        served += [batch["pixel_values"] for batch in islice(batches, length)]
+        state = stream.state_dict()
+        batches.close()
+    assert all(torch.equal(a, b) for a, b in zip(served, expected, strict=True))
+    plain = load(tmp_path / "set", streaming=True, stream_shuffle=25)
+    epoch = 120 - len(plain.eval)
+    served = torch.cat([batch["pixel_values"] for batch in islice(plain.train.batches(1, workers), epoch)])
+    assert len(served.unique(dim=0)) == epoch
+
+
+def test_workers_of_a_plain_loader_would_double_a_stream_and_are_refused(tmp_path):
     folder = write_parquet(tmp_path / "set", train=table(pictures(12)))
-    splits = load(folder, streaming=True, max_eval_samples=4)
-    assert torch.equal(splits.eval.pixels[:, 0], torch.from_numpy(pictures(12)[:4]))
-    assert torch.equal(torch.stack(list(islice(splits.train, 8)))[:, 0], torch.from_numpy(pictures(12)[4:]))
-    assert splits.train.data_variance == pytest.approx(np.var(pictures(12)[4:] / 255), rel=1e-9)
+    with pytest.raises(ValueError, match=r"use `batches\(num_workers=...\)`"):
+        next(iter(DataLoader(load(folder, streaming=True).train, batch_size=2, num_workers=1)))
 
 
 def test_a_stream_feeds_a_loader_and_names_a_corrupt_image(tmp_path):
@@ -517,8 +569,10 @@ def test_a_stream_feeds_a_loader_and_names_a_corrupt_image(tmp_path):
         list(islice(DataLoader(stream, batch_size=5, collate_fn=collate), 2))
     sizes = [Image.fromarray(i) for i in [*pictures(64), *pictures(4, height=9)]]
     rows_of_two = datasets.Dataset.from_dict({"image": sizes}, features=rows.features)
-    stream = load(write_parquet(tmp_path / "sizes", train=rows_of_two, test=rows), streaming=True).train
-    with pytest.raises(DataError, match=r"image 64 of the stream.* \(1, 9, 5\), those before it \(1, 6, 5\)"):
+    stream = load(
+        write_parquet(tmp_path / "sizes", train=rows_of_two, test=rows), streaming=True, stream_shuffle=0
+    ).train
+    with pytest.raises(DataError, match=r"Image 64 of the stream.* \(1, 9, 5\), those before it \(1, 6, 5\)"):
         list(islice(stream, 68))
     good = load(write_parquet(tmp_path / "good", train=rows, test=rows), streaming=True).train
     batch = next(iter(DataLoader(good, batch_size=5, collate_fn=collate)))

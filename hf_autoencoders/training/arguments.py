@@ -62,11 +62,24 @@ class DataArguments:
     max_eval_samples: int | None = knob(None, "evaluate on the first so many images")
     random_flip: bool = knob(False, "mirror each training image with probability 1/2, anew in each epoch")
     random_crop: int = knob(0, "pad training images by so many pixels and crop at a random place, anew in each epoch")
+    random_resized_crop: float | None = knob(
+        None,
+        "train on a random window of each original, of at least this share of the largest one that fits, resized to "
+        "--image_size; 1: only its place is random (default: the centre)",
+    )
     binarize: str = knob(
         "none", "none; dynamic: Bernoulli draw from the grey level, anew in each epoch; fixed: drawn once"
     )
     image_fit: Literal["crop", "stretch", "pad"] | None = knob(None, "how pictures reach --image_size (default: crop)")
+    pixel_range: list[float] | None = knob(
+        None, "black and white of array columns and float pictures (default: 0 255, 0 1 or 0 65535, as is found)"
+    )
+    skip_corrupt: bool = knob(False, "leave out and count pictures that cannot be decoded (default: stop at the first)")
+    unknown_labels: Literal["refuse", "ignore"] = knob(
+        "refuse", "classes that only the held-out split has: refuse them, or ignore (such a picture has no class)"
+    )
     streaming: bool = knob(False, "read the training images as they arrive; needs --max_train_steps")
+    stream_shuffle: int = knob(1000, "pictures of a stream that are mixed with each other, in memory as stored")
     cache_limit_gib: float = knob(8.0, "GiB of decoded pixels of a split to keep in memory; above it: decode each time")
     dataloader_num_workers: int = knob(0, "processes that load data; 0 is fastest for images cached as tensors")
 
@@ -174,6 +187,10 @@ FIXED = frozenset(
         "max_train_samples",
         "random_flip",
         "random_crop",
+        "random_resized_crop",
+        "pixel_range",
+        "skip_corrupt",
+        "stream_shuffle",
         "binarize",
         "image_fit",
         "streaming",

@@ -124,7 +124,8 @@ def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> 
     """(optimizer steps an epoch, or None of a stream; the micro-batches from an optimizer step on, without end)."""
     training, workers = arguments.training, arguments.data.dataloader_num_workers
     if not hasattr(task.train_set, "__len__"):
-        return None, partial(stream_batches, task, training.train_batch_size, workers)
+        # From where the stream stands: a checkpoint holds its position, which steps do not tell.
+        return None, lambda step: task.train_set.batches(training.train_batch_size, workers, task.collate)
     plan = BatchPlan(
         len(task.train_set), training.train_batch_size, training.gradient_accumulation_steps, accelerator.num_processes,
         accelerator.process_index, arguments.run.seed,
@@ -132,19 +133,6 @@ def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> 
     pinned = accelerator.device.type == "cuda"
     return plan.steps_per_epoch, lambda step: training_batches(
         task.train_set, plan, step, workers, collate_fn=task.collate, pin_memory=pinned
-    )
-
-
-def stream_batches(task: Task, batch_size: int, workers: int, step: int) -> Iterator[dict[str, Tensor]]:
-    """Micro-batches of a stream, from where it stands (a checkpoint holds its position, which steps do not tell)."""
-    return iter(
-        torch.utils.data.DataLoader(
-            task.train_set,
-            batch_size=batch_size,
-            num_workers=workers,
-            collate_fn=task.collate,
-            generator=torch.Generator(),
-        )
     )
 
 

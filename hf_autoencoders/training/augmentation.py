@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .crop_windows import CropWindow
+
 
 BINARIZE = ("none", "dynamic", "fixed")
 
@@ -73,12 +75,16 @@ class Augmentation:
         random_crop: pixels by which each side is padded (its edge repeated) before a crop of the old size is taken.
         binarize: `dynamic` draws each pixel from Bernoulli(grey level) anew in each epoch; `fixed` draws once. Neither
             is the static binarised MNIST of Larochelle, whose draw was published as a file.
-        seed: of all three.
+        random_resized_crop: take a random window of each photograph, of the shape of the target and of at least this
+            share of the largest such window, and resize that (1: the largest window at a random place). It is cut out
+            of the original when that is decoded; None: the centre.
+        seed: of all four.
     """
 
     random_flip: bool = False
     random_crop: int = 0
     binarize: str = "none"
+    random_resized_crop: float | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -86,11 +92,24 @@ class Augmentation:
             raise ValueError(f"`binarize` must be one of {', '.join(BINARIZE)}, got {self.binarize!r}.")
         if self.random_crop < 0:
             raise ValueError(f"`random_crop` is a number of pixels and cannot be negative, got {self.random_crop}.")
+        if self.random_resized_crop is not None and not 0 < self.random_resized_crop <= 1:
+            raise ValueError(f"`random_resized_crop` is a share in (0, 1], got {self.random_resized_crop}.")
 
     def for_evaluation(self) -> "Augmentation":
         """Evaluation sees whole pictures as they are, binarised once, by other draws than training."""
         binarize = "none" if self.binarize == "none" else "fixed"
         return Augmentation(binarize=binarize, seed=self.seed ^ 0x5EED)
+
+    def windows(self, index: Tensor, epoch: int, height: int, width: int) -> list[CropWindow] | None:
+        """What to cut out of each photograph, (B,) int64 -> B windows that are resized to (height, width)."""
+        if self.random_resized_crop is None:
+            return None
+        draws = [_shift_right(hash_keys(self.seed, epoch, p, index), 11, 64).double() / 2**53 for p in (5, 6, 7)]
+        least = self.random_resized_crop
+        return [
+            CropWindow(least + (1 - least) * area, down, right, height, width)
+            for area, down, right in zip(*(draw.tolist() for draw in draws), strict=True)
+        ]
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """(B, C, H, W) uint8 and what identifies each image, (B,) int64 -> uint8 of the same shape."""

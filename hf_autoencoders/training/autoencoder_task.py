@@ -121,7 +121,7 @@ class AutoencoderTask(Task):
             "train_images": len(images.train) if hasattr(images.train, "__len__") else None,
             "eval_images": len(images.eval),
             "image_shape": list(images.train.image_shape),
-            **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop")},
+            **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop", "random_resized_crop")},
         }
         return {"model_type": run.core.config.model_type, "dataset": dataset}
 
@@ -190,12 +190,17 @@ def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedP
     data, model = arguments.data, arguments.model
     if data.image_fit is not None and "image_size" not in model:
         raise ValueError("--image_fit says how pictures reach --image_size: give both.")
+    if data.random_resized_crop is not None and ("image_size" not in model or data.image_fit not in (None, "crop")):
+        raise ValueError(
+            "--random_resized_crop cuts windows of the shape of --image_size: give it, and no --image_fit."
+        )
     if data.streaming and arguments.training.max_train_steps is None:
         raise ValueError("--streaming has no epochs to count: give --max_train_steps.")
     processor = FittedProcessor(model.get("image_size"), model.get("num_channels"), data.image_fit or "crop")
     names = (
         "dataset_config", "image_column", "label_column", "train_split", "eval_split", "max_train_samples",
-        "max_eval_samples", "random_flip", "random_crop", "binarize", "streaming", "cache_limit_gib",
+        "max_eval_samples", "random_flip", "random_crop", "random_resized_crop", "binarize", "pixel_range",
+        "skip_corrupt", "unknown_labels", "streaming", "stream_shuffle", "cache_limit_gib",
     )  # fmt: skip
     knobs = {name: getattr(data, name) for name in names}
     with accelerator.main_process_first():

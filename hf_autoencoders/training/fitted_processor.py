@@ -10,21 +10,36 @@ from ..models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
 
 class FittedProcessor:
-    """An image processor for pictures like the first one it is given, where the user gave no size or channel count.
+    """An image processor for pictures like those it is shown first, where the user gave no size or channel count.
 
-    Used while the data set is read (`load_images(to_uint8=...)`). Pictures keep their size unless --image_size was
-    given, and a picture of another size is then refused by the reader; the saved processor resizes to the model's size.
+    Grey pictures among coloured ones become three equal channels; a coloured picture where all that were shown are grey
+    is a ValueError. Used while the data set is read (`load_images(to_uint8=...)`). Pictures keep their size unless
+    --image_size was given, and a picture of another size is then refused by the reader; the saved processor resizes to
+    the model's size.
     """
 
     def __init__(self, image_size: int | list[int] | None, num_channels: int | None, fit: str):
         self.image_size, self.num_channels, self.fit = image_size, num_channels, fit
         self.processor: AutoencoderImageProcessorPil | None = None
 
+    def look_at(self, images: list[Any]) -> str | None:
+        """Chooses the number of channels by some of the training pictures, decoded or not; says so if they differ."""
+        counts = [_channels_of(image) for image in images] or [3]
+        channels = max(counts) if self.num_channels is None else self.num_channels
+        self.processor = AutoencoderImageProcessorPil(num_channels=channels, **self._steps())
+        grey = counts.count(1)
+        if self.num_channels is not None or grey in (0, len(counts)):
+            return None
+        return f"{grey} of the {len(counts)} pictures looked at are grey, others are not: all get {channels} channels."
+
     def __call__(self, images: list[Any]) -> Tensor:
         """PIL pictures or arrays -> uint8 (B, C, H, W)."""
         if self.processor is None:
-            channels = _channels_of(images[0]) if self.num_channels is None else self.num_channels
-            self.processor = AutoencoderImageProcessorPil(num_channels=channels, **self._steps())
+            self.look_at(images)
+        if self.num_channels is None and self.processor.num_channels == 1 and max(map(_channels_of, images)) > 1:
+            raise ValueError(
+                "it has colours, and those looked at first are grey: --num_channels 3 keeps colours, 1 drops them."
+            )
         return self.processor.to_uint8(images)
 
     def for_saving(self, height: int, width: int) -> AutoencoderImageProcessorPil:
@@ -51,5 +66,5 @@ def _shaping(fit: str, height: int, width: int) -> dict[str, Any]:
 
 def _channels_of(image: Any) -> int:
     if isinstance(image, np.ndarray):
-        return 1 if image.ndim == 2 else image.shape[-1]
-    return 1 if image.mode in ("1", "L", "I;16", "I", "F") else 3
+        return 1 if image.ndim == 2 else min(image.shape[0], image.shape[-1])
+    return 1 if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16") else 3

@@ -32,22 +32,22 @@ def find_image_column(features: dict[str, Any], wanted: str | None = None) -> st
     Raises:
         DataError: no such column, or several and none wanted; it lists the columns.
     """
-    columns = ", ".join(f"{name} ({_type_name(feature)})" for name, feature in features.items())
+    columns = ", ".join(f"{name} ({type_name(feature)})" for name, feature in features.items())
     if wanted is not None:
         if wanted not in features:
             raise DataError(f"No column {wanted!r} in this data set (`image_column`); its columns: {columns}.")
-        if not holds_encoded_images(features[wanted]) and _type_name(features[wanted]) not in ARRAYS:
+        if not holds_encoded_images(features[wanted]) and type_name(features[wanted]) not in ARRAYS:
             raise DataError(f"Column {wanted!r} (`image_column`) holds no images; columns: {columns}.")
         return wanted
     found = [name for name, feature in features.items() if holds_encoded_images(feature)]
-    found = found or [name for name, feature in features.items() if _type_name(feature) in ARRAYS]
+    found = found or [name for name, feature in features.items() if type_name(feature) in ARRAYS]
     if len(found) != 1:
         problem = "No column holds images" if not found else f"{len(found)} columns hold images, choose `image_column`"
         raise DataError(f"{problem}; columns: {columns or 'none'}.")
     return found[0]
 
 
-def _type_name(feature: Any) -> str:
+def type_name(feature: Any) -> str:
     name = type(feature).__name__
     return getattr(feature, "dtype", name) if name == "Value" else name
 

@@ -7,30 +7,59 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from .image_columns import DataError, one_line_of, undecoded
+from ..models.image_reading import upright
+from .crop_windows import CropWindow, cut_window
+from .image_columns import ARRAYS, DataError, one_line_of, type_name, undecoded
+from .image_folders import class_order
+from .pixel_ranges import SAMPLE, find_pixel_range, is_deep, to_byte_levels
 
 
 ToUint8 = Callable[[Sequence[Any]], Tensor]  # pictures -> uint8 (B, C, H, W); an image processor's `to_uint8`
+UNKNOWN_LABELS = ("refuse", "ignore")
 
 
-def open_image(value: Any, where: str) -> Any:
-    """One cell of an image column as a PIL image (encoded bytes or path) or an array."""
+class CorruptImage(DataError):
+    """A picture cannot be decoded, or is not there."""
+
+
+def open_image(value: Any, where: str, window: CropWindow | None = None, dtype: str | None = None) -> Any:
+    """One cell of an image column: an upright PIL image (of encoded bytes or a path), or an array.
+
+    Args:
+        value: {"bytes", "path"}, or nested lists.
+        where: the row in words, for messages.
+        window: the part of a PIL image to cut out; None: all of it.
+        dtype: of an array.
+
+    Raises:
+        CorruptImage: it cannot be decoded.
+    """
     if value is None or (isinstance(value, dict) and not value.get("bytes") and not value.get("path")):
-        raise DataError(f"No image in {where}.")
-    if not isinstance(value, dict):
-        return np.asarray(value, dtype=np.uint8)
+        raise CorruptImage(f"No image in {where}.")
     try:
+        if not isinstance(value, dict):
+            return np.asarray(value, dtype=dtype)
         image = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
+        if window is not None:
+            return cut_window(image, window)
         image.load()
-        if "exif" in image.info or image.format == "TIFF":
-            image = ImageOps.exif_transpose(image)  # cameras store the picture as the sensor lay
+        return upright(image)
     except Exception as error:  # PIL's plugins raise OSError, SyntaxError, ValueError, struct.error and more
-        path = f" ({value['path']})" if value.get("path") else ""
-        raise DataError(f"Cannot decode {where}{path}: {one_line_of(error)}") from error
-    return image
+        path = f" ({value['path']})" if isinstance(value, dict) and value.get("path") else ""
+        raise CorruptImage(f"Cannot decode {where}{path}: {one_line_of(error)}") from error
+
+
+def open_header(value: Any, where: str) -> Any:
+    """One cell as a PIL image that is not decoded yet, or an array; None of one that cannot be opened."""
+    try:
+        if isinstance(value, dict) and (value.get("bytes") or value.get("path")):
+            return Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
+        return open_image(value, where)
+    except (OSError, SyntaxError, ValueError):
+        return None  # whoever decodes it says which row it is
 
 
 def to_uint8_or_say_where(images: list[Any], to_uint8: ToUint8, where: Sequence[str]) -> Tensor:
@@ -38,24 +67,30 @@ def to_uint8_or_say_where(images: list[Any], to_uint8: ToUint8, where: Sequence[
     try:
         return to_uint8(images)
     except Exception as error:
+        shapes = []
         for image, place in zip(images, where, strict=True):
             try:
-                to_uint8([image])
+                shapes.append(tuple(to_uint8([image]).shape[1:]))
             except Exception as cause:
                 raise DataError(f"Unfit: {place}: {one_line_of(cause)}") from cause
-        raise DataError(
-            f"{where[0][0].upper()}{where[0][1:]} and those after it do not make a batch (sizes or modes differ): "
-            f"{one_line_of(error)}"
-        ) from error
+        other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is None:
+            raise DataError(f"{where[0]} and those after it do not make a batch: {one_line_of(error)}") from error
+        raise DataError(_of_two_sizes(where[other], shapes[other], shapes[0])) from error
 
 
 def check_shape(images: Tensor, shape: tuple[int, ...], where: str) -> None:
     """Raises `DataError` unless `images` (B, C, H, W) are of `shape` (C, H, W), as those before them."""
     if tuple(images.shape[1:]) != tuple(shape):
-        raise DataError(
-            f"The image in {where} has (channels, height, width) {tuple(images.shape[1:])}, those before it "
-            f"{tuple(shape)}; an image size brings them all to one."
-        )
+        raise DataError(_of_two_sizes(where, tuple(images.shape[1:]), tuple(shape)))
+
+
+def _of_two_sizes(where: str, shape: tuple[int, ...], before: tuple[int, ...]) -> str:
+    edge = min(*shape[1:], *before[1:])
+    return (
+        f"{where[0].upper()}{where[1:]} has (channels, height, width) {shape}, those before it {before}: --image_size "
+        f"brings all to one size, such as --image_size {edge} (--image_fit crop, stretch or pad)."
+    )
 
 
 class Rows:
@@ -65,13 +100,27 @@ class Rows:
         table: a `datasets.Dataset`.
         split: its name.
         column: of the images; its cells are {"bytes", "path"} or arrays.
+        labels: class of each row, (N,) int64 or None.
+        names: of the classes.
         row_numbers: number of each row in the split as it is stored, where some are left out.
+        pixel_range: (black, white) of arrays and of float pictures; None: found.
     """
 
-    def __init__(self, table: Any, split: str, column: str, label_column: str | None, row_numbers: Any = None):
+    def __init__(
+        self,
+        table: Any,
+        split: str,
+        column: str,
+        labels: Tensor | None = None,
+        names: list[str] | None = None,
+        row_numbers: Any = None,
+        pixel_range: tuple[float, float] | None = None,
+    ):
         self.split, self.column, self.row_numbers = split, column, row_numbers
         self.table = undecoded(table, column).select_columns(column)
-        self.labels, self.names = _labels(table, label_column)
+        self.labels, self.names, self.pixel_range = labels, names, pixel_range
+        feature = table.features[column]
+        self.dtype = feature.dtype if type_name(feature) in ARRAYS else None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,41 +133,145 @@ class Rows:
         number = row if self.row_numbers is None else int(self.row_numbers[row])
         return f"row {number} of split {self.split!r}, column {self.column!r}"
 
-    def decode(self, rows: Sequence[int], to_uint8: ToUint8, shape: tuple[int, ...] | None = None) -> Tensor:
+    def evenly_spaced(self, wanted: int) -> list[int]:
+        """Numbers of `wanted` rows, or of all where there are fewer."""
+        return torch.linspace(0, len(self) - 1, min(len(self), wanted)).round().long().tolist()
+
+    def decode(
+        self,
+        rows: Sequence[int],
+        to_uint8: ToUint8,
+        shape: tuple[int, ...] | None = None,
+        windows: Sequence[CropWindow] | None = None,
+    ) -> Tensor:
         """These rows as uint8 (B, C, H, W). Raises `DataError` naming the row that is corrupt or of another shape."""
         places = [self.where(row) for row in rows]
-        cells = self.cells(rows)
-        images = to_uint8_or_say_where(
-            [open_image(*cell) for cell in zip(cells, places, strict=True)], to_uint8, places
-        )
+        images = [
+            self.open(cell, place, None if windows is None else windows[index])
+            for index, (cell, place) in enumerate(zip(self.cells(rows), places, strict=True))
+        ]
+        images = to_uint8_or_say_where(images, to_uint8, places)
         if shape is not None:
             check_shape(images, shape, places[0])
         return images
 
-    def decode_all(self, to_uint8: ToUint8, batch_size: int = 512) -> Tensor:
-        """(N, C, H, W) uint8. Batches keep the decoded PIL images, which are larger, few."""
-        shape = tuple(self.decode([0], to_uint8).shape[1:])
-        pixels = torch.empty(len(self), *shape, dtype=torch.uint8)
+    def open(self, cell: Any, place: str, window: CropWindow | None = None) -> Any:
+        """One cell as a PIL image, or as an array of levels 0..255."""
+        return levels_of(open_image(cell, place, window, self.dtype), place, self.known_range)
+
+    def known_range(self) -> tuple[float, float]:
+        """(black, white), found in `SAMPLE` evenly spaced rows at the first call."""
+        if self.pixel_range is None:
+            rows = self.evenly_spaced(SAMPLE)
+            images = (
+                open_image(c, self.where(r), None, self.dtype) for r, c in zip(rows, self.cells(rows), strict=True)
+            )
+            self.pixel_range = range_of(images, self.column)
+        return self.pixel_range
+
+    def decode_all(self, to_uint8: ToUint8, skip_corrupt: bool = False, batch_size: int = 512) -> tuple[Tensor, list]:
+        """(N, C, H, W) uint8, and the errors of corrupt rows, which are left out of the pixels and of these rows.
+
+        Batches keep the decoded PIL images, which are larger, few.
+        """
+        parts, kept, errors = [], [], []
         for start in range(0, len(self), batch_size):
-            stop = min(start + batch_size, len(self))
-            pixels[start:stop] = self.decode(range(start, stop), to_uint8, shape)
-        return pixels
+            rows = range(start, min(start + batch_size, len(self)))
+            try:
+                part = self.decode(rows, to_uint8, parts[0].shape[1:] if parts else None)
+            except CorruptImage:
+                if not skip_corrupt:
+                    raise
+                rows, wrong = self.readable(rows)
+                errors += wrong
+                part = self.decode(rows, to_uint8, parts[0].shape[1:] if parts else None) if rows else None
+            kept += rows
+            parts += [] if part is None else [part]
+        if not parts:
+            raise DataError(f"No picture of split {self.split!r} can be decoded; the first: {errors[0]}")
+        if errors:
+            self.keep(kept)
+        return torch.cat(parts), errors
+
+    def readable(self, rows: Sequence[int]) -> tuple[list[int], list[CorruptImage]]:
+        """Those rows that can be decoded, and what is wrong with the others."""
+        good, errors = [], []
+        for row in rows:
+            try:
+                open_image(self.cells([row])[0], self.where(row), None, self.dtype)
+                good.append(row)
+            except CorruptImage as error:
+                errors.append(error)
+        return good, errors
+
+    def keep(self, rows: list[int]) -> None:
+        """Drops the other rows."""
+        self.row_numbers = [row if self.row_numbers is None else int(self.row_numbers[row]) for row in rows]
+        self.labels = None if self.labels is None else self.labels[rows]
+        self.table = self.table.select(rows)
 
 
-def _labels(table: Any, column: str | None) -> tuple[Tensor | None, list[str] | None]:
-    """Class of each row (N,) int64 and the names of the classes. Words are numbered in alphabetical order;
-    -1 marks a row without a class, as in datasets' own ClassLabel."""
-    if column is None:
-        return None, None
+def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, float]]) -> Any:
+    """Arrays and pictures of float or 32-bit pixels as uint8 arrays; other pictures as they are."""
+    if isinstance(image, Image.Image):
+        if not is_deep(image):
+            return image
+        image = np.array(image)
+    return image if image.dtype == np.uint8 else to_byte_levels(image, known_range(), place)
+
+
+def range_of(images: Any, column: str) -> tuple[float, float]:
+    """Of the arrays and deep pictures among `images`."""
+    deep = (image for image in images if not isinstance(image, Image.Image) or is_deep(image))
+    return find_pixel_range([np.asarray(image) for image in deep], column)
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def words_of(table: Any, column: str | None) -> list[str] | None:
+    """Names of the classes of a split, in the order of their numbers; None where classes are numbers, or are not there.
+
+    A ClassLabel says its own; words are numbered in alphabetical order, or by value where all are whole numbers.
+    """
+    if column is None or column not in table.features:
+        return None
+    names = getattr(table.features[column], "names", None)
+    if names is not None:
+        return list(names)
+    known = {value for value in table[column][:] if value is not None}
+    return class_order(known) if known and all(isinstance(value, str) for value in known) else None
+
+
+def read_labels(table: Any, column: str | None, names: list[str] | None, split: str, unknown: str) -> Tensor | None:
+    """Class of each row, (N,) int64; -1 marks one without, as in datasets' own ClassLabel; None: no row has a class.
+
+    Args:
+        names: of the classes of the training split, which number the words of every split.
+        unknown: "refuse" a word that is not among them, or "ignore" it: such a picture has no class.
+
+    Raises:
+        DataError: an unknown word, or cells that are neither whole numbers nor words.
+    """
+    if column is None or column not in table.features:
+        return None
     feature, values = table.features[column], table[column][:]
-    known = [value for value in values if value is not None]
-    if not known:
-        return None, None
-    names = getattr(feature, "names", None)
-    if names is None and all(isinstance(value, str) for value in known):
-        names = sorted(set(known))
-        values = [None if value is None else names.index(value) for value in values]
-    elif any(not isinstance(value, int) for value in known):
+    if all(value is None for value in values):
+        return None
+    own = getattr(feature, "names", None)
+    if own is not None and names is not None and own != names:
+        values = [None if value is None or value < 0 else own[value] for value in values]
+    words = [value for value in values if isinstance(value, str)]
+    if not words and any(not isinstance(value, int) for value in values if value is not None):
         raise DataError(f"`label_column` {column!r} holds {feature}, not one whole number or word for each image.")
-    values = [-1 if value is None else value for value in values]
-    return torch.tensor(values, dtype=torch.int64), names
+    if words:
+        number = {name: index for index, name in enumerate(names or ())}
+        strange = sorted(set(words) - set(number))
+        if strange and unknown == "refuse":
+            raise DataError(
+                f"{sum(word in strange for word in words)} pictures of split {split!r} have a class that the training "
+                f"split has not: {', '.join(map(repr, strange[:5]))}; its classes: {', '.join(names or ['none'])}. "
+                "`unknown_labels` ignore keeps them, without a class."
+            )
+        values = [number.get(value) for value in values]
+    return torch.tensor([-1 if value is None else value for value in values], dtype=torch.int64)

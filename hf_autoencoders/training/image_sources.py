@@ -1,29 +1,59 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Where images come from: `digits`, a Hub id, or a local folder, read to tables with a column of encoded pictures."""
 
+import glob
+import hashlib
+import logging
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .image_columns import DataError, one_line_of
+from .image_folders import HELD_OUT, picture_table, read_layout, split_of
 
+
+logger = logging.getLogger(__name__)
 
 EVAL_SPLITS = ("test", "validation", "valid", "val")
+STREAM_SHARDS = 64  # of a folder of pictures that is read as a stream: places from which it may be read at a time
+
+
+@dataclass
+class Source:
+    """A data set as it was found: `datasets.Dataset` (or `IterableDataset`) by split, and what a user should know."""
+
+    splits: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
 def find_splits(
     available: Sequence[str], train: str = "train", evaluation: str | None = None
 ) -> tuple[str, str | None]:
-    """Names of the split to train on and of the one to evaluate on (None: there is none)."""
+    """Names of the split to train on and of the one to evaluate on (None: there is none).
+
+    A name that is not there stands for the only split that means the same: `Training` for `train`.
+    """
     if train not in available and len(available) == 1 and train == "train":
         train = available[0]  # a set that was never split
+    train, evaluation = (_same_meaning(name, available) for name in (train, evaluation))
     for name, knob in ((train, "train_split"), (evaluation, "eval_split")):
         if name is not None and name not in available:
             raise DataError(f"No split {name!r} (`{knob}`) in this data set; its splits: {', '.join(available)}.")
-    usual = (name for name in EVAL_SPLITS if name in available and name != train)
-    return train, evaluation or next(usual, None)
+    others = [name for name in available if name != train]
+    usual = [name for name in EVAL_SPLITS if name in others]
+    usual += [name for kind in HELD_OUT for name in others if split_of(name) == kind]
+    return train, evaluation or next(iter(usual), None)
+
+
+def _same_meaning(name: str | None, available: Sequence[str]) -> str | None:
+    if name is None or name in available:
+        return name
+    same = [other for other in available if split_of(other) is not None and split_of(other) == split_of(name)]
+    return same[0] if len(same) == 1 else name
 
 
 def _digits() -> dict[str, Any]:
@@ -43,24 +73,69 @@ def _digits() -> dict[str, Any]:
     }
 
 
-def _read_folder(folder: Path, config: str | None, streaming: bool) -> Any:
-    """Parquet files, images, class directories, or what `save_to_disk` wrote."""
+def _read_folder(folder: Path, config: str | None, streaming: bool) -> Source:
+    """Pictures, tables of pictures, or what `save_to_disk` wrote."""
     from datasets import Dataset as Table
     from datasets import load_dataset, load_from_disk
 
-    if not (folder / "dataset_dict.json").exists() and not (folder / "state.json").exists():
-        return load_dataset(str(folder), config, streaming=streaming)
-    saved = load_from_disk(str(folder))
-    saved = {"train": saved} if isinstance(saved, Table) else dict(saved)
-    return {split: table.to_iterable_dataset() for split, table in saved.items()} if streaming else saved
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        saved = load_from_disk(str(folder))
+        saved = {"train": saved} if isinstance(saved, Table) else dict(saved)
+        return Source({split: _as_stream(table) for split, table in saved.items()} if streaming else saved)
+    if config is not None or _declares_configs(folder):
+        return Source(dict(load_dataset(str(folder), config, streaming=streaming)))
+    kind, layout = read_layout(folder)
+    order = [split for split in ("train", "validation", "test") if split in layout.splits]
+    layout.splits = {split: layout.splits[split] for split in dict.fromkeys([*order, *layout.splits])}
+    if kind == "pictures":
+        tables = {split: picture_table(layout, split, folder) for split in layout.splits}
+        return Source({s: _as_stream(table) for s, table in tables.items()} if streaming else tables, layout.notes)
+    tables = {}
+    for split, paths in layout.splits.items():  # one by one, as their columns may differ
+        files = [_plain_pattern(path) for path in paths]
+        tables |= load_dataset(kind, data_files={split: files}, streaming=streaming)
+    return Source(tables, layout.notes)
 
 
-def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any]:
-    """Split name -> `datasets.Dataset`, or `datasets.IterableDataset` of a stream."""
+def _as_stream(table: Any) -> Any:
+    return table.to_iterable_dataset(num_shards=max(1, min(STREAM_SHARDS, len(table))))
+
+
+def _declares_configs(folder: Path) -> bool:
+    """Whether the folder's card says which files are which split: then its author decided."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    card = folder / "README.md"
+    return card.is_file() and bool(MetadataConfigs.from_dataset_card_data(DatasetCard.load(card).data))
+
+
+def _plain_pattern(path: Path) -> str:
+    """A path as a pattern that `datasets` finds: wild cards escaped; `::`, at which it would cut, behind a link."""
+    path = path.absolute()
+    if "::" in str(path):
+        from datasets import config
+
+        link = Path(
+            config.HF_DATASETS_CACHE, "links", hashlib.sha256(str(path).encode()).hexdigest()[:16] + path.suffix
+        )
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        path = link
+    return glob.escape(str(path))
+
+
+def read_source(name: str, config: str | None, streaming: bool) -> Source:
+    """The data set of this name: `digits`, a folder, or a Hub id.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
     if name == "digits":
         if streaming:
             raise DataError("`digits` is 115 kB and is not streamed; leave out `streaming`.")
-        return _digits()
+        return Source(_digits())
     path = Path(name).expanduser()
     if path.is_file():
         raise DataError(f"`dataset_name` {name} is a file; give the folder that holds train-*.parquet or images.")
@@ -68,11 +143,26 @@ def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any
         raise DataError(f"`dataset_name` {name}: there is no such folder.")
     try:
         if path.is_dir():
-            return dict(_read_folder(path, config, streaming))
+            return _read_folder(path, config, streaming)
         from datasets import load_dataset
 
-        return dict(load_dataset(name, config, streaming=streaming))
+        return Source(dict(load_dataset(name, config, streaming=streaming)))
     except Exception as error:  # datasets raises some ten kinds, from FileNotFoundError to DatasetGenerationError
         hint = "" if path.is_dir() else " It is no folder here, so it was asked for on the Hub."
         cause = error.__cause__ or error  # DatasetGenerationError says nothing, its cause does
-        raise DataError(f"Cannot read data set {name!r}.{hint} {one_line_of(cause)}") from error
+        text = str(error) if isinstance(error, DataError) else one_line_of(cause)
+        raise DataError(f"Cannot read data set {name!r}.{hint} {text}") from error
+
+
+def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any]:
+    """Split name -> `datasets.Dataset`, or `datasets.IterableDataset` of a stream; what should be known is logged."""
+    source = read_source(name, config, streaming)
+    for note in source.notes:
+        say_once_a_run(note)
+    return source.splits
+
+
+def say_once_a_run(note: str) -> None:
+    """A warning of the first process."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning(note)

@@ -42,6 +42,8 @@ def _refuse_idle(arguments: Arguments):
         (training.lr_scheduler == "constant", of_schedule, "with a constant --lr_scheduler"),
         (not hub.push_to_hub, {"hub_model_id", "hub_strategy", "hub_private"}, "without --push_to_hub"),
         (arguments.run.report_to == ["none"], {"image_steps"}, "without a tracker (--report_to)"),
+        (not arguments.data.streaming, {"stream_shuffle"}, "without --streaming"),
+        (arguments.data.streaming, {"cache_limit_gib"}, "with --streaming"),
         (training.max_train_steps is not None, {"num_train_epochs"}, "beside --max_train_steps"),
     ]
     for condition, names, why in idle:

@@ -12,6 +12,7 @@ from .data import ImageSplits, load_images
 
 
 COLUMNS = ("dataset_config", "image_column", "label_column", "train_split", "eval_split")
+READING = ("pixel_range", "skip_corrupt", "unknown_labels")
 
 
 def images_of_run(
@@ -38,7 +39,7 @@ def images_of_run(
     if dataset is None:
         raise ValueError(f"{run} does not say what it was trained on: give --dataset_name.")
     settings = record.get("settings", {}) if dataset == trained_on else {}
-    own = {name: settings[name] for name in COLUMNS if name in settings}
+    own = {name: settings[name] for name in (*COLUMNS, *READING) if name in settings}
     binarize = binarize or record.get("dataset", {}).get("binarize", "none")
     return load_images(dataset, to_uint8=to_uint8, binarize=binarize, seed=seed, **{**own, **knobs}), binarize
 

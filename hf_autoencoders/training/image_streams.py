@@ -1,0 +1,373 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Pictures in the order in which they arrive: shared by processes, mixed, and continued exactly after a stop.
+
+    shards          dealt to processes; a process reads several of them at a time, row by row in turn
+    blocks          `shuffle` pictures are read, still encoded, and given out in an order drawn for (seed, epoch, block)
+    decoding        in this process, or in workers that are sent the encoded pictures of one batch each
+
+One process reads, so the number of workers changes nothing, and the position of a stream is that of its last picture
+that was given out, whatever workers have been sent ahead of it.
+"""
+
+import copy
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from .augmentation import PLAIN, Augmentation, hash_keys
+from .crop_windows import CropWindow
+from .fingerprints import fingerprint
+from .image_columns import ARRAYS, DataError, type_name
+from .image_rows import (
+    SAMPLE,
+    CorruptImage,
+    ToUint8,
+    check_shape,
+    levels_of,
+    open_image,
+    range_of,
+    to_uint8_or_say_where,
+)
+from .image_sets import STATISTICS_IMAGES, Epoch, Images, collate
+
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 64  # pictures that are decoded together
+LANES = 8  # shards that one process reads at a time
+
+
+class Lanes:
+    """Several streams read row by row in turn, each row once; one that ends is passed over.
+
+    `datasets.interleave_datasets` does the same, but a position that it gives does not lead back to the same row.
+
+    >>> from datasets import Dataset
+    >>> streams = [Dataset.from_dict({"n": rows}).to_iterable_dataset() for rows in ([0, 1, 2], [10])]
+    >>> [row["n"] for row in Lanes(streams)]
+    [0, 10, 1, 2]
+    """
+
+    def __init__(self, streams: Sequence[Any]):
+        self.streams = list(streams)
+        self._turn, self._ended = self._start = 0, [False] * len(self.streams)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """From where `load_state_dict` said; else from the beginning."""
+        (self._turn, self._ended), self._start = self._start, (0, [False] * len(self.streams))
+        readers = [iter(stream) for stream in self.streams]
+        while not all(self._ended):
+            turn, self._turn = self._turn, (self._turn + 1) % len(self.streams)
+            if self._ended[turn]:
+                continue
+            row = next(readers[turn], None)
+            if row is None:
+                self._ended[turn] = True
+            else:
+                yield row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Behind the last row that was given."""
+        states = [copy.deepcopy(stream.state_dict()) for stream in self.streams]
+        return {"turn": self._turn, "ended": list(self._ended), "streams": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start = state["turn"], list(state["ended"])
+        for stream, inner in zip(self.streams, state["streams"], strict=True):
+            stream.load_state_dict(copy.deepcopy(inner))
+
+
+def share_of(stream: Any, rank: int = 0, processes: int = 1) -> Lanes:
+    """This process's part of a `datasets.IterableDataset`, read from up to `LANES` places in turn.
+
+    A set that is sorted, by class for instance, is mixed by that as far as its shards (or, of few parquet files, the
+    groups of rows in them) allow. Fewer shards than processes: each process takes every n-th row.
+    """
+    from datasets.distributed import split_dataset_by_node
+
+    if stream.num_shards < LANES * processes:
+        stream = stream.reshard()
+    if stream.num_shards < processes:
+        return Lanes([split_dataset_by_node(stream, rank=rank, world_size=processes)])
+    lanes = processes * min(LANES, stream.num_shards // processes)
+    return Lanes([stream.shard(num_shards=lanes, index=index) for index in range(rank, lanes, processes)])
+
+
+def key_of(cell: Any) -> int:
+    """64 bits that identify a picture by its own bytes: a stream has no index that all ways of sharing it agree on."""
+    if isinstance(cell, dict) and cell.get("bytes"):
+        data = cell["bytes"]
+    elif isinstance(cell, dict):
+        data = str(cell.get("path")).encode()
+    else:
+        data = b"" if cell is None else np.ascontiguousarray(cell).tobytes()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stream stands: `given` pictures into the block that begins at the state `block` of this epoch."""
+
+    epoch: int
+    block: Any
+    count: int  # pictures of this share and epoch before the block
+    given: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture on its way to a decoder."""
+
+    cell: Any
+    key: int
+    epoch: int
+    place: str
+
+
+class Decoder:
+    """Encoded pictures -> uint8 (B, C, H, W); small enough to be sent to a worker.
+
+    Args:
+        to_uint8: an image processor's method.
+        augmentation: what the pictures go through.
+        dtype: of arrays.
+        pixel_range: (black, white) of arrays and float pictures.
+        skip_corrupt: another picture of the batch stands in for one that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        to_uint8: ToUint8,
+        augmentation: Augmentation,
+        dtype: str | None,
+        pixel_range: tuple[float, float] | None,
+        skip_corrupt: bool,
+    ):
+        self.to_uint8, self.augmentation, self.dtype = to_uint8, augmentation, dtype
+        self.pixel_range, self.skip_corrupt = pixel_range, skip_corrupt
+        self.shape: tuple[int, ...] | None = None
+        self.skipped = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __getitems__(self, batch: Sequence[Encoded]) -> Tensor:
+        """What a DataLoader calls with each batch."""
+        parts, batch = [], list(batch)
+        while batch:  # a batch may cross the end of an epoch
+            epoch = batch[0].epoch
+            length = next((n for n, item in enumerate(batch) if item.epoch != epoch), len(batch))
+            parts.append(self.decode(batch[:length]))
+            batch = batch[length:]
+        return torch.cat(parts)
+
+    def decode(self, items: Sequence[Encoded], augment: bool = True) -> Tensor:
+        """Pictures of one epoch. Without `augment`: the middle of each, as statistics and `image_shape` take it."""
+        keys = torch.tensor([item.key for item in items])
+        windows = None
+        if self.shape is not None and self.augmentation.random_resized_crop is not None:
+            size = self.shape[1:]
+            centre = [CropWindow(1.0, 0.5, 0.5, *size)] * len(items)
+            windows = self.augmentation.windows(keys, items[0].epoch, *size) if augment else centre
+        pictures, good = self._open(items, windows)
+        images = to_uint8_or_say_where(pictures, self.to_uint8, [items[index].place for index in good])
+        self.shape = self.shape or tuple(images.shape[1:])
+        check_shape(images, self.shape, items[good[0]].place)
+        return self.augmentation(images, keys, items[0].epoch) if augment else images
+
+    def _open(self, items: Sequence[Encoded], windows: Sequence[CropWindow] | None) -> tuple[list, list[int]]:
+        """Opened pictures, and which item each of them is."""
+        pictures, good, error = {}, [], None
+        for index, item in enumerate(items):
+            try:
+                image = open_image(item.cell, item.place, None if windows is None else windows[index], self.dtype)
+            except CorruptImage as corrupt:
+                if not self.skip_corrupt:
+                    raise
+                error = corrupt
+                self.skipped += 1
+                logger.warning(f"Left out: {corrupt} ({int(self.skipped)} so far)")
+                continue
+            pictures[index] = levels_of(image, item.place, lambda: self.pixel_range)
+            good.append(index)
+        if not good:
+            raise DataError(f"No picture of a batch can be decoded; the last: {error}")
+        good = [index if index in pictures else good[index % len(good)] for index in range(len(items))]
+        return [pictures[index] for index in good], good
+
+
+class StreamingImages(Images, IterableDataset):
+    """Pictures of a stream, without end: each process reads its own share again and again.
+
+    Shares may be uneven, and a process that ran out while others wait for it would stop them all; so the length of a
+    run is given in steps. `state_dict` is exact. Do not give its loader to `Accelerator.prepare`, which would share it
+    a second time.
+
+    Args:
+        stream: a `datasets.IterableDataset`.
+        column: of the images.
+        split: its name, for messages.
+        to_uint8: an image processor's.
+        augmentation: what each picture goes through.
+        rank, processes: this share.
+        shuffle: pictures that are mixed with each other, kept in memory as they are stored; 0: the order of arrival.
+        held_out: keys of pictures that are passed over.
+        limit: only the first so many rows of the stream.
+        pixel_range, skip_corrupt: see `load_images`.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        column: str,
+        split: str,
+        to_uint8: ToUint8,
+        augmentation: Augmentation = PLAIN,
+        rank: int = 0,
+        processes: int = 1,
+        shuffle: int = 0,
+        held_out: frozenset[int] = frozenset(),
+        limit: int | None = None,
+        pixel_range: tuple[float, float] | None = None,
+        skip_corrupt: bool = False,
+    ):
+        from datasets.distributed import split_dataset_by_node
+
+        self.column, self.split, self.shuffle, self.held_out = column, split, shuffle, held_out
+        self.augmentation, self._epoch = augmentation, Epoch()
+        if limit is None:
+            self.whole, self.share = share_of(stream), share_of(stream, rank, processes)
+        else:
+            self.whole = Lanes([stream.take(limit)])
+            self.share = Lanes([split_dataset_by_node(stream.take(limit), rank=rank, world_size=processes)])
+        feature = (stream.features or {}).get(column)
+        dtype = feature.dtype if type_name(feature) in ARRAYS else None
+        self.decoder = Decoder(to_uint8, augmentation, dtype, pixel_range, skip_corrupt)
+        if dtype not in (None, "uint8") and pixel_range is None:
+            first = [open_image(item.cell, item.place, None, dtype) for item in islice(self._first_items(), SAMPLE)]
+            self.decoder.pixel_range = range_of(first, column)
+        self._beginning = self.share.state_dict()
+        self._position = Position(epoch=0, block=self._beginning, count=0, given=0)
+
+    @property
+    def skipped(self) -> int:
+        """Corrupt pictures that were met until now, in all workers of this process."""
+        return int(self.decoder.skipped)
+
+    @cached_property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(next(self._chunks()).shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the first `CHUNK` pictures of the whole stream: "stream-" and 16 hexadecimal digits."""
+        cells = [item.cell for item in islice(self._first_items(), CHUNK)]
+        return fingerprint(len(cells), lambda rows: [cells[row] for row in rows], kind="stream")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """uint8 (C, H, W), from where `load_state_dict` said or the iterator before this one stopped."""
+        if get_worker_info() is not None:
+            raise ValueError("Workers of a DataLoader would each read the whole share: use `batches(num_workers=...)`.")
+        assert self.image_shape  # known before the first window is cut
+        items = self._items(self._position)
+        while chunk := list(islice(items, CHUNK)):
+            images = self.decoder.__getitems__([item for item, _ in chunk])
+            for image, (_, after) in zip(images, chunk, strict=True):
+                self._stands_at(after)
+                yield image
+
+    def batches(
+        self, batch_size: int, num_workers: int = 0, collate_fn: Callable[..., Any] = collate, **options: Any
+    ) -> Iterator[dict[str, Tensor]]:
+        """What `collate_fn` makes of uint8 (B, C, H, W), without end. Then `state_dict` is the position behind it.
+
+        Args:
+            batch_size: B.
+            num_workers: processes that decode.
+            options: of the DataLoader.
+        """
+        assert self.image_shape  # known before workers start, so that all cut windows of one shape
+        positions: deque[Position] = deque()
+
+        def read() -> Iterator[list[Encoded]]:
+            items = self._items(self._position)
+            while batch := list(islice(items, batch_size)):
+                positions.append(batch[-1][1])
+                yield [item for item, _ in batch]
+
+        loader = DataLoader(
+            self.decoder,
+            batch_sampler=read(),
+            num_workers=num_workers,
+            collate_fn=collate_fn,
+            generator=torch.Generator(),
+            **options,
+        )
+        for batch in loader:
+            self._stands_at(positions.popleft())
+            yield batch
+
+    def _items(self, position: Position) -> Iterator[tuple[Encoded, Position]]:
+        """Pictures from `position` on, each with the position behind it."""
+        while True:
+            self.share.load_state_dict(position.block)
+            given_in_epoch = position.count > 0 or position.given > 0
+            for rows in _chunks_of(self.share, self.shuffle or CHUNK):
+                order = self._order(len(rows), position)
+                for place in order[position.given :]:
+                    position = replace(position, given=position.given + 1)
+                    item = self._encoded(rows[place], position.count + place, position.epoch)
+                    if item.key not in self.held_out:
+                        given_in_epoch = True
+                        yield item, position
+                position = replace(position, block=self.share.state_dict(), count=position.count + len(rows), given=0)
+            if not given_in_epoch:
+                return  # a share without pictures has nothing to repeat
+            position = Position(position.epoch + 1, self._beginning, 0, 0)
+
+    def _order(self, length: int, position: Position) -> list[int]:
+        if not self.shuffle:
+            return list(range(length))
+        seed = int(hash_keys(self.augmentation.seed, position.epoch, 8, torch.tensor(position.count)))
+        return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def _encoded(self, row: dict[str, Any], number: int, epoch: int) -> Encoded:
+        place = f"image {number} of the stream of split {self.split!r}"
+        return Encoded(row[self.column], key_of(row[self.column]), epoch, place)
+
+    def _stands_at(self, position: Position) -> None:
+        self._position = position
+        self.set_epoch(position.epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this process stands: behind the last picture, or batch, that was given out."""
+        position = self._position
+        return {"epoch": position.epoch, "stream": position.block, "count": position.count, "given": position.given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next iterator continues after the last image that was given when the state was taken."""
+        self._stands_at(Position(state["epoch"], state["stream"], state["count"], state["given"]))
+
+    def _first_items(self) -> Iterator[Encoded]:
+        """The pictures of the whole stream in one pass, equal on all processes."""
+        items = (self._encoded(row, number, 0) for number, row in enumerate(self.whole))
+        return (item for item in items if item.key not in self.held_out)
+
+    def _chunks(self) -> Iterator[Tensor]:
+        """The first `STATISTICS_IMAGES` of the whole stream."""
+        for items in _chunks_of(islice(self._first_items(), STATISTICS_IMAGES), CHUNK):
+            yield self.decoder.decode(items, augment=False)
+
+
+def _chunks_of(rows: Any, size: int) -> Iterator[list]:
+    """Lists of `size`, the last one shorter."""
+    rows = iter(rows)
+    while chunk := list(islice(rows, size)):
+        yield chunk
