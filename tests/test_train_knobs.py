@@ -37,9 +37,14 @@ KNOBS = {
     "max_eval_samples": ("8", (), "metrics"),
     "random_flip": ("true", (), "weights"),
     "random_crop": ("1", (), "weights"),
+    "random_resized_crop": ("0.5", ("--image_size", "12"), "weights"),
+    "pixel_range": ("0", (), "refused"),  # two numbers; tests/test_photographs.py gives them
+    "skip_corrupt": ("true", (), "accepted"),  # no picture of this set is; tests/test_photographs.py has some
+    "unknown_labels": ("ignore", (), "accepted"),  # no class of this set is; tests/test_image_folders.py has some
     "binarize": ("fixed", (), "weights"),
     "image_fit": ("pad", ("--image_size", "12"), "weights"),
     "streaming": ("true", ("--dataset_name", "FOLDER"), "weights"),
+    "stream_shuffle": ("0", ("--dataset_name", "FOLDER", "--streaming", "true"), "weights"),
     "cache_limit_gib": ("0", (), "notes"),
     "dataloader_num_workers": ("1", (), "workers"),
     "train_batch_size": ("8", (), "weights"),

@@ -4,6 +4,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from ..models.image_reading import EXIF_ORIENTATION, upright
@@ -57,6 +58,15 @@ def cut_window(image: Image.Image, window: CropWindow) -> Image.Image:
     left, right = round(left * across), round(right * across)
     top, bottom = round(top * along), round(bottom * along)
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def cut_array(picture: np.ndarray, window: CropWindow) -> np.ndarray:
+    """The window of (H, W), (H, W, C) or (C, H, W)."""
+    first = picture.ndim == 3 and picture.shape[0] in (1, 3, 4) and picture.shape[2] not in (1, 3, 4)
+    height, width = picture.shape[1:] if first else picture.shape[:2]
+    left, top, right, bottom = map(round, window.box(height, width))
+    rows, columns = slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1))
+    return picture[:, rows, columns] if first else picture[rows, columns]
 
 
 def _orientation(image: Image.Image) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .augmentation import Augmentation
 from .image_columns import DataError, find_image_column, find_label_column, holds_encoded_images, undecoded
@@ -97,7 +98,7 @@ def load_images(
         max_train_samples, max_eval_samples: the first so many.
         random_flip, random_crop, random_resized_crop, binarize, seed: see `Augmentation`; evaluation is binarised once
             and never moved.
-        pixel_range: (black, white) of arrays, and of pictures with float or 32-bit pixels. Default: 0..255, or 0..1 of
+        pixel_range: (black, white) of arrays, and of pictures with more than 8 bits. Default: 0..255, or 0..1 of
             floats, 0..65535 of uint16, found in the data; any other value is refused.
         skip_corrupt: leave out pictures that cannot be decoded, and count them, in place of stopping at the first.
         unknown_labels: what to do with classes that only the evaluation split has: "refuse", or "ignore" (no class).
@@ -230,12 +231,12 @@ class _Choice:
         """Shows pictures to a `to_uint8` that decides by them how many channels to make."""
         if hasattr(self.to_uint8, "look_at"):
             chosen = rows.evenly_spaced(LOOKED_AT)
-            pictures = [
-                open_header(cell, rows.where(row)) for row, cell in zip(chosen, rows.cells(chosen), strict=True)
-            ]
-            note = self.to_uint8.look_at([picture for picture in pictures if picture is not None])
-            if note:
+            headers = [open_header(cell, rows.where(row)) for row, cell in zip(chosen, rows.cells(chosen), strict=True)]
+            if note := self.to_uint8.look_at([header for header in headers if header is not None]):
                 self.say(note)
+            for header in headers:
+                if isinstance(header, Image.Image):
+                    header.close()
 
     def images(self, rows: Rows, augmentation: Augmentation) -> IndexedImages:
         """The split in memory, or decoded at each access where it would be larger than the limit."""

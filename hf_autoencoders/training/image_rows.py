@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..models.image_reading import upright
-from .crop_windows import CropWindow, cut_window
+from .crop_windows import CropWindow, cut_array, cut_window
 from .image_columns import ARRAYS, DataError, one_line_of, type_name, undecoded
 from .image_folders import class_order
 from .pixel_ranges import SAMPLE, find_pixel_range, is_deep, to_byte_levels
@@ -31,7 +31,7 @@ def open_image(value: Any, where: str, window: CropWindow | None = None, dtype: 
     Args:
         value: {"bytes", "path"}, or nested lists.
         where: the row in words, for messages.
-        window: the part of a PIL image to cut out; None: all of it.
+        window: the part to cut out; None: all of it.
         dtype: of an array.
 
     Raises:
@@ -41,7 +41,8 @@ def open_image(value: Any, where: str, window: CropWindow | None = None, dtype: 
         raise CorruptImage(f"No image in {where}.")
     try:
         if not isinstance(value, dict):
-            return np.asarray(value, dtype=dtype)
+            picture = np.asarray(value, dtype=dtype)
+            return picture if window is None else cut_array(picture, window)
         image = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
         if window is not None:
             return cut_window(image, window)
@@ -118,7 +119,7 @@ class Rows:
     ):
         self.split, self.column, self.row_numbers = split, column, row_numbers
         self.table = undecoded(table, column).select_columns(column)
-        self.labels, self.names, self.pixel_range = labels, names, pixel_range
+        self.labels, self.names, self.pixel_range, self.asked = labels, names, pixel_range, pixel_range is not None
         feature = table.features[column]
         self.dtype = feature.dtype if type_name(feature) in ARRAYS else None
 
@@ -157,7 +158,7 @@ class Rows:
 
     def open(self, cell: Any, place: str, window: CropWindow | None = None) -> Any:
         """One cell as a PIL image, or as an array of levels 0..255."""
-        return levels_of(open_image(cell, place, window, self.dtype), place, self.known_range)
+        return levels_of(open_image(cell, place, window, self.dtype), place, self.known_range, self.asked)
 
     def known_range(self) -> tuple[float, float]:
         """(black, white), found in `SAMPLE` evenly spaced rows at the first call."""
@@ -211,13 +212,18 @@ class Rows:
         self.table = self.table.select(rows)
 
 
-def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, float]]) -> Any:
-    """Arrays and pictures of float or 32-bit pixels as uint8 arrays; other pictures as they are."""
+def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, float]], asked: bool) -> Any:
+    """Arrays and pictures of float or 32-bit pixels as uint8 arrays; other pictures as they are.
+
+    With a range that was `asked` for, 16-bit pictures, too; 8-bit pictures then are a DataError.
+    """
     if isinstance(image, Image.Image):
-        if not is_deep(image):
+        if not is_deep(image) and not (asked and image.mode.startswith(("I", "F"))):
+            if asked:
+                raise DataError(f"Unfit: {place} has 8-bit levels (mode {image.mode}): leave out `pixel_range`.")
             return image
         image = np.array(image)
-    return image if image.dtype == np.uint8 else to_byte_levels(image, known_range(), place)
+    return image if image.dtype == np.uint8 and not asked else to_byte_levels(image, known_range(), place)
 
 
 def range_of(images: Any, column: str) -> tuple[float, float]:

@@ -154,7 +154,7 @@ class Decoder:
         skip_corrupt: bool,
     ):
         self.to_uint8, self.augmentation, self.dtype = to_uint8, augmentation, dtype
-        self.pixel_range, self.skip_corrupt = pixel_range, skip_corrupt
+        self.pixel_range, self.skip_corrupt, self.asked = pixel_range, skip_corrupt, pixel_range is not None
         self.shape: tuple[int, ...] | None = None
         self.skipped = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -195,7 +195,7 @@ class Decoder:
                 self.skipped += 1
                 logger.warning(f"Left out: {corrupt} ({int(self.skipped)} so far)")
                 continue
-            pictures[index] = levels_of(image, item.place, lambda: self.pixel_range)
+            pictures[index] = levels_of(image, item.place, lambda: self.pixel_range, self.asked)
             good.append(index)
         if not good:
             raise DataError(f"No picture of a batch can be decoded; the last: {error}")
