@@ -4,6 +4,8 @@
 import copy
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -14,9 +16,10 @@ from torch import nn
 from training_runs import assert_same_run, checkpoint, log_of, tiny, train_here
 from transformers import AutoImageProcessor, AutoModel
 
-from hf_autoencoders import VQVAEConfig, VQVAEModel
+from hf_autoencoders import AEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
 from hf_autoencoders.training.health import CodebookHealth
@@ -307,3 +310,32 @@ def test_the_sheet_shows_originals_above_reconstructions_enlarged():
     top, bottom = sheet.getpixel((10, 30)), sheet.getpixel((10, 110))
     assert (top, bottom) == ((255, 255, 255), (0, 0, 0))
     assert sheet.size == (3 * 58 + 2, 2 * (58 + 14) + 2)
+
+
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+def test_held_out_pictures_of_another_size_are_refused_before_the_first_step(tmp_path, capsys):
+    for split, side in (("train", 8), ("test", 12)):
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (side, side), number).save(tmp_path / "pictures" / split / f"{number}.png")
+    flags = ("--dataset_name", str(tmp_path / "pictures"), "--train_batch_size", "4")
+    assert train_here(tiny("ae", tmp_path / "run", *SHORT, *flags)) == 2
+    assert "are 1x8x8, those of 'test' 1x12x12" in capsys.readouterr().err
+
+
+def test_averages_of_16_bit_weights_keep_what_16_bits_would_lose():
+    model = nn.Linear(1, 1, bias=False).to(torch.bfloat16)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    averages, by_hand = AveragedWeights(model, decay=0.999), 1.0
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+    for step in range(10_000, 10_050):
+        averages.update(step)
+        by_hand = 0.999 * by_hand + 0.001 * 2.0
+        with averages.swapped_into(model):
+            assert model.weight.item() == torch.tensor(by_hand).to(torch.bfloat16).item()
+    assert averages.averages[0].item() == pytest.approx(by_hand, rel=1e-5) and by_hand > 1.04
+    assert model.weight.item() == 2.0

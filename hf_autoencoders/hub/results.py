@@ -300,7 +300,7 @@ def value_of(figure: Figure, measured: Measured) -> float:
 
 
 def how(figure: Figure, measured: Measured) -> dict[str, Any]:
-    """Recipe, command, knobs, seed, seconds, threads, data and day of a run."""
+    """Recipe, command, knobs, seed, seconds, device, threads, data and day of a run."""
     record, dataset = measured.run.record, measured.run.dataset
     from_report = figure.metric.startswith("likelihood_")
     images = measured.run.metrics["likelihood_images" if from_report else "images"]
@@ -312,6 +312,7 @@ def how(figure: Figure, measured: Measured) -> dict[str, Any]:
         "evaluation": measured.evaluation if from_report else None,
         "seed": record["seed"],
         "seconds": round(record["seconds"], 1),
+        "device": record["device"],
         "threads": record["settings"].get("num_threads"),
         "data": f"{dataset['name']}, {images:,.0f} pictures of {dataset['eval_split']!r}, {setting}",
         "date": record.get("date"),

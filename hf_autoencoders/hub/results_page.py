@@ -105,9 +105,10 @@ def paragraph(entry: dict[str, Any]) -> str:
 
 def facts(entry: dict[str, Any]) -> str:
     threads = {None: "all cores", 1: "1 thread"}.get(entry["threads"], f"{entry['threads']} threads")
+    device = f"on a CPU ({threads})" if entry["device"] == "cpu" else f"on {entry['device']}"
     recipe = f"[{entry['recipe']}](../{RECIPES}/{entry['recipe']}.yaml)"
     return (
-        f"Recipe {recipe}, seed {entry['seed']}, trained in {entry['seconds']:,.0f} s on a CPU ({threads}), "
+        f"Recipe {recipe}, seed {entry['seed']}, trained in {entry['seconds']:,.0f} s {device}, "
         f"{entry['date']}; {entry['data']}."
     )
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PICTURES = 24  # in the sheet of reconstructions
 MEASURED_IMAGES = 5120  # at most, of the training split, to measure the latents' spread on
 MEASURED_VALUES = 2**24  # and at most so many values of their pixels: 85 RGB images of 256x256
+COUNTED_VALUES = 2**28  # of the pixels of held-out images whose codes are counted; 10,000 images of MNIST are 2**23
 BATCH_VALUES = 256 * 3 * 56 * 56  # of an evaluation batch where the user gave no --eval_batch_size
 
 
@@ -58,6 +59,7 @@ class AutoencoderTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         self.fitted, self.images = read_images(accelerator, self.arguments)
         self.train_set = self.images.train
+        check_shapes(self.images)
         say(describe_images(self.images))
 
     def data_identity(self) -> dict[str, Any]:
@@ -168,15 +170,20 @@ class AutoencoderTask(Task):
         return self.processor.postprocess(self.images.eval.batch([0])["pixel_values"])[0]
 
     def codes_of_example(self, run: "Run", model: nn.Module, example: Image.Image) -> dict[str, Any]:
-        """The tokens of `example`, and how often each code stands for a held-out image."""
+        """The tokens of `example`, and how often each code stands for one of the first held-out images.
+
+        On every process alike, since processes that share out a model's weights must call it equally often.
+        """
         if self.codebook_size is None:
             return {}
         device = run.accelerator.device
         pixels = self.processor(example, return_tensors="pt")["pixel_values"].to(device)
         tokens = model.get_image_tokens(pixels)[0].tolist()
+        batches = self.held_out_batches(rank=0, processes=1)
+        of_a_batch = math.prod(self.images.eval.image_shape) * self.arguments.training.eval_batch_size
         counts = sum(
             count_codes(model.get_image_tokens(batch["pixel_values"].to(device)), self.codebook_size)
-            for batch in self.held_out_batches(rank=0, processes=1)
+            for batch in islice(batches, max(1, COUNTED_VALUES // of_a_batch))
         )
         histogram = counts.tolist()
         return {"code_histogram": histogram[0] if len(histogram) == 1 else histogram, "example_image_tokens": tokens}
@@ -206,6 +213,16 @@ def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedP
     with accelerator.main_process_first():
         images = load_images(data.dataset_name, to_uint8=processor, seed=arguments.run.seed, **knobs)
     return processor, images
+
+
+def check_shapes(images: ImageSplits) -> None:
+    """Raises ValueError where the images to be judged by are of another size, which would be seen at the end only."""
+    shapes = ["x".join(map(str, part.image_shape)) for part in (images.train, images.eval)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Images of split {images.train_split!r} are {shapes[0]}, those of {images.eval_split!r} {shapes[1]} "
+            "(channels x height x width): --image_size brings all to one size."
+        )
 
 
 def describe_images(images: ImageSplits) -> str:

@@ -86,10 +86,11 @@ def train(run: Run) -> bool:
             with accelerator.accumulate(model):
                 output = task.step(model, batch, run.step)
                 loss, scalars = with_adversary(adversary, output, batch, run.step)
+                if accelerator.sync_gradients:
+                    task.update_state(run.core)  # before the step, which DeepSpeed makes part of the backward
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     scalars |= clip_gradient(run)
-                    task.update_state(run.core)
                 optimizer.step()
                 optimizer.zero_grad()
                 if adversary is not None:

@@ -184,13 +184,15 @@ def _installed(tracker: str) -> bool:
 
 
 def _prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
-    """DeepSpeed wants the batch size, which Accelerate reads off a prepared loader and ours is not one. Not run yet."""
+    """DeepSpeed wants the batch size, which Accelerate reads off a prepared loader and ours is not one, and it clips
+    gradients itself: "auto" would be 1.0, whatever --max_grad_norm says. Not run yet."""
     if arguments.training.ema_weights is not None and accelerator.state.deepspeed_plugin.zero_stage == 3:
         raise ValueError(
             "--ema_weights does not work with DeepSpeed ZeRO-3, which takes the weights apart; use stage 1 or 2."
         )
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     settings["train_micro_batch_size_per_gpu"] = arguments.training.train_batch_size
+    settings["gradient_clipping"] = float(arguments.training.max_grad_norm or 0)  # 0: no clipping
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
