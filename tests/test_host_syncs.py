@@ -46,7 +46,9 @@ def waits_of_a_run(kind: str, folder, monkeypatch, *flags: str) -> Counter:
     extra = ("--quantizer", *quantizer) if quantizer else ()
     if quantizer == ["fsq"]:
         extra = (*extra, "--fsq_levels", "4", "4")
-    arguments = parse_arguments(tiny(model_type, folder, *extra, "--logging_steps", "1000", *flags))
+    arguments = parse_arguments(
+        tiny(model_type, folder, *extra, "--logging_steps", "1000", "--checkpointing_steps", "0", *flags)
+    )
     run = build_run(arguments, AutoencoderTask(arguments), say=lambda text: None)
     run.total_steps = 1
     assert train(run)  # the first step sets codebooks from data

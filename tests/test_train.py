@@ -4,8 +4,6 @@
 import copy
 import json
 import math
-import os
-import signal
 
 import pytest
 import torch
@@ -16,10 +14,9 @@ from torch import nn
 from training_runs import assert_same_run, checkpoint, log_of, tiny, train_here
 from transformers import AutoImageProcessor, AutoModel
 
-from hf_autoencoders import AEModel, VQVAEConfig, VQVAEModel
+from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training.arguments import MODEL_TYPES
-from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
 from hf_autoencoders.training.health import CodebookHealth
