@@ -4,19 +4,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
-from ..hub.cards import RunError
-from ..hub.publish import PublishError
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
-from ..training.checkpoints import SaveFailed
 from ..training.engine import Run, train
-from ..training.launch import complain, ignore_signals
-from ..training.logs import TrainingDiverged, on_screen
+from ..training.launch import ignore_signals
+from ..training.logs import on_screen
 from ..training.results import save_results
 from ..training.task import Task
+from .boundary import run_command
 
 
 class Publisher:
@@ -38,19 +35,11 @@ def carry_out(
     make_task: Callable[[Arguments], Task],
     make_publisher: Callable[[Arguments], Publisher],
 ) -> int:
-    """Exit codes: 0 trained, or stopped by a signal with a checkpoint; 1 the loss diverged; 2 a mistake in a knob."""
+    """Exit codes: those of `run_command`; 0 also for a run that a signal stopped, after a checkpoint."""
     disable_progress_bar()  # of loading and saving, which take no time here
-    try:
-        arguments = parse()
-    except (ValueError, StrictDataclassError) as error:
-        return complain(script, error, everywhere=False)
-    try:
-        train_and_save(arguments, make_task(arguments), make_publisher(arguments))
-    except (ValueError, StrictDataclassError, RunError, PublishError, SaveFailed) as error:
-        return complain(script, error)
-    except TrainingDiverged as error:
-        return complain(script, error, code=1, everywhere=False)
-    return 0
+    return run_command(
+        script, parse, lambda arguments: train_and_save(arguments, make_task(arguments), make_publisher(arguments))
+    )
 
 
 def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> None:

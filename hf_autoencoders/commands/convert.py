@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from ..hub.converted_folder import facts, write_converted
@@ -26,10 +25,12 @@ from ..hub.source_openai import named_parts
 from ..hub.torch_files import Weights
 from ..hub.verification import Comparison, verify
 from ..hub.weight_files import read_checkpoint, read_settings
+from .boundary import OneLineParser, run_command
 
 
-def parse_args(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Namespace]:
+    """(the source that was named, everything else)"""
+    parser = OneLineParser(prog="convert.py", description=__doc__)
     parser.add_argument(
         "files", nargs="+", metavar="[SOURCE] [NAME=]FILE",
         help=f"whose weights they are ({', '.join(SOURCES)}), if it shall not be recognised; files, or a folder",
@@ -44,7 +45,11 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, 
         "--verify", nargs="?", const="", metavar="FIXTURE",
         help="compare with the authors' package, or with stored outputs of their code (of FIXTURE, if given)",
     )  # fmt: skip
-    return parser, parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    kind = args.files.pop(0) if args.files[0] in SOURCES else None
+    if not args.files:
+        parser.error(f"which file holds the weights of {kind}?")
+    return kind, args
 
 
 def read_files(files: list[str]) -> tuple[Weights, dict[str, Any]]:
@@ -69,17 +74,8 @@ def read_files(files: list[str]) -> tuple[Weights, dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a mistake in the arguments or files, said in one line."""
-    parser, args = parse_args(argv)
-    kind = args.files.pop(0) if args.files[0] in SOURCES else None
-    if not args.files:
-        parser.error(f"which file holds the weights of {kind}?")
-    try:
-        run(kind, args)
-    except (ValueError, OSError, StrictDataclassError) as error:
-        print(f"convert.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """Exit codes: those of `run_command`."""
+    return run_command("convert.py", lambda: parse_args(argv), lambda read: run(*read))
 
 
 def run(kind: str | None, args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ arguments and reads space.json beside it. It needs gradio: pip install -e ".[dem
 import argparse
 import base64
 import io
-import json
 import os
 import sys
 from html import escape
@@ -20,14 +19,15 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
+from hf_autoencoders.commands.boundary import OneLineParser, run_command
 from hf_autoencoders.demo import widgets
 from hf_autoencoders.demo.exhibit import HELD_OUT, Exhibit, bytes_url, open_exhibit, png_url
 from hf_autoencoders.evaluation import plots
+from hf_autoencoders.training.saved_models import read_json_object
 
 
 try:
@@ -46,23 +46,21 @@ QUIETLY: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidd
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a mistake in the arguments, said in one line."""
-    arguments = parse_arguments(argv)
-    try:
-        if gr is None:
-            raise ValueError('The demo needs gradio, the extra `demo`: pip install -e ".[demo]"')
-        demo = build(open_all(arguments))
-        # On 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as a Space does.
-        looks = {"theme": theme(), "css": widgets.PAGE_CSS, "footer_links": []}
-        demo.launch(server_port=arguments.port, share=False, ssr_mode=False, **looks)
-    except (ValueError, OSError, StrictDataclassError) as error:
-        print(f"demo.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """Exit codes: those of `run_command`."""
+    return run_command("demo.py", lambda: parse_arguments(argv), serve)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    if gr is None:
+        raise ValueError('The demo needs gradio, the extra `demo`: pip install -e ".[demo]"')
+    demo = build(open_all(arguments))
+    # On 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as a Space does.
+    looks = {"theme": theme(), "css": widgets.PAGE_CSS, "footer_links": []}
+    demo.launch(server_port=arguments.port, share=False, ssr_mode=False, **looks)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(prog="demo.py", description=__doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="one model, or two side by side: folder of a run, or Hub id")
     add("--dataset_name", help="whose codes the plane shows: Hub id, folder or 'digits' (default: as the run)")
@@ -81,7 +79,7 @@ def open_all(arguments: argparse.Namespace) -> list[Exhibit]:
     disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     if not arguments.runs and SPACE.is_file():
-        shown = json.loads(SPACE.read_text(encoding="utf-8"))["models"]
+        shown = read_json_object(SPACE)["models"]
         return [open_exhibit(source_of(one), one["name"], SPACE.parent / one["backdrop"]) for one in shown]
     if len(arguments.runs) not in (1, 2):
         raise ValueError(f"The demo shows one model or two, got {len(arguments.runs)}: demo.py RUN [RUN2]")

@@ -21,12 +21,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, disable_progress_bars
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders
 
-from ..hub.publish import PublishError, publish_files
+from ..hub.publish import publish_files
 from ..priors.token_encoding import (
     ShardWriter,
     finish_token_folder,
@@ -43,6 +42,8 @@ from ..training.image_rows import Rows
 from ..training.image_sources import read_tables
 from ..training.knobs import Parser
 from ..training.launch import check_launch, set_threads
+from ..training.saved_models import load_model, load_processor
+from .boundary import run_command
 
 
 MOST_WORKERS = 256
@@ -79,17 +80,17 @@ class EncodeArguments:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        parser = Parser(EncodeArguments, prog="encode_dataset.py", description="Encode images as tokens.")
-        arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-        if unknown:
-            raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
-        check_encoding(arguments)
-        encode_splits(arguments)
-    except (ValueError, PublishError) as error:
-        print(f"encode_dataset.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """Exit codes: those of `run_command`."""
+    return run_command("encode_dataset.py", lambda: read(argv), encode_splits)
+
+
+def read(argv: list[str] | None) -> EncodeArguments:
+    parser = Parser(EncodeArguments, prog="encode_dataset.py", description="Encode images as tokens.")
+    arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")
+    check_encoding(arguments)
+    return arguments
 
 
 def check_encoding(arguments: EncodeArguments) -> None:
@@ -126,11 +127,7 @@ def encode_splits(arguments: EncodeArguments) -> None:
 
 def load(arguments: EncodeArguments):
     """The image model and its processor."""
-    try:
-        model = AutoModel.from_pretrained(arguments.model, revision=arguments.revision or "main").eval()
-        processor = AutoImageProcessor.from_pretrained(arguments.model, revision=arguments.revision or "main")
-    except OSError as error:
-        raise ValueError(f"--model {arguments.model} cannot be loaded: {error}") from error
+    model, processor = (read(arguments.model, arguments.revision or "main") for read in (load_model, load_processor))
     if not hasattr(model, "get_image_tokens"):
         raise ValueError(f"--model {arguments.model} is a {model.config.model_type}, which has no image tokens.")
     return model, processor

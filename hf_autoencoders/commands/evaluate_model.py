@@ -18,9 +18,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave busy cores to others
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
@@ -34,20 +32,17 @@ from ..priors.likelihood import code_nats
 from ..training.augmentation import BINARIZE
 from ..training.data import ImageSplits
 from ..training.run_data import COLUMNS, images_of_run, read_record
+from ..training.saved_models import load_model, load_processor
+from .boundary import OneLineParser, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a mistake in the arguments, said in one line."""
-    arguments = parse_arguments(argv)
-    try:
-        return run(arguments)
-    except (ValueError, OSError, StrictDataclassError) as error:  # transformers raises OSError for a missing model
-        print(f"evaluate_model.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    """Exit codes: those of `run_command`."""
+    return run_command("evaluate_model.py", lambda: parse_arguments(argv), run)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(prog="evaluate_model.py", description=__doc__)
     add = parser.add_argument
     add("run", help="folder of a run, or a Hub id")
     add("--beside", metavar="RUN2", help="a second model, whose gaps are shown beside the first one's")
@@ -68,7 +63,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     for name, least in {"num_threads": 1, "num_samples": 1, "num_importance_samples": 0}.items():
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}.")
@@ -88,7 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
     knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples, nats)
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
     print(f"{len(metrics)} figures in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
-    return 0
 
 
 def check_gaps(arguments: argparse.Namespace, *subjects: Subject | None) -> None:
@@ -115,9 +109,9 @@ def default_folder(run: str) -> Path:
 
 
 def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
-    model = AutoModel.from_pretrained(name)
+    model = load_model(name)
     model.to("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    processor = AutoImageProcessor.from_pretrained(name)
+    processor = load_processor(name)
     folder = Path(name) if Path(name).is_dir() else None
     images, binarize = load_data(arguments, name, processor.to_uint8)
     return Subject(

@@ -6,24 +6,21 @@ Or a demo of one or two models as a Space:
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
-
-from huggingface_hub.errors import StrictDataclassError
 
 import hf_autoencoders  # noqa: F401  (registers the Auto classes)
 
 from ..demo.space import push_space, write_space
-from ..hub.cards import RunError
-from ..hub.publish import Published, PublishError, push_run
+from ..hub.publish import Published, push_run
+from .boundary import OneLineParser, run_command
 
 
 DEMO = Path(__file__).resolve().with_name("demo.py")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(prog="publish.py", description=__doc__)
     parser.add_argument("run", nargs="?", metavar="RUN", help="the folder that train.py left")
     parser.add_argument("--space", nargs="+", metavar="RUN", help="models of a demo: folders of runs, or Hub ids")
     parser.add_argument("--output_dir", help="with --space: write its folder here; without --repo_id, only that")
@@ -45,12 +42,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    try:
-        published = publish_space(arguments) if arguments.space else publish_run(arguments)
-    except (RunError, PublishError, StrictDataclassError, ValueError, OSError) as error:
-        sys.exit(f"publish.py: {' '.join(str(error).split())}")
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: those of `run_command`."""
+    return run_command("publish.py", lambda: parse_arguments(argv), run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    published = publish_space(arguments) if arguments.space else publish_run(arguments)
     if published is not None:
         print(f"Published {published.url} at revision {published.revision}")
 

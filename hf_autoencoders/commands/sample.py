@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 
@@ -30,6 +29,8 @@ from ..training.arguments import knob
 from ..training.checkpoints import write_atomically
 from ..training.data import load_images
 from ..training.knobs import Parser
+from ..training.saved_models import load_model, load_processor
+from .boundary import run_command
 
 
 MOST_GIB = 64  # of pictures in memory
@@ -62,15 +63,15 @@ class SampleArguments:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        parser = Parser(SampleArguments, prog="sample.py", description="Draw new pictures.")
-        arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-        check(arguments, unknown)
-        draw_pictures(arguments)
-    except (ValueError, StrictDataclassError) as error:
-        print(f"sample.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    """Exit codes: those of `run_command`."""
+    return run_command("sample.py", lambda: read(argv), draw_pictures)
+
+
+def read(argv: list[str] | None) -> SampleArguments:
+    parser = Parser(SampleArguments, prog="sample.py", description="Draw new pictures.")
+    arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    check(arguments, unknown)
+    return arguments
 
 
 def check(arguments: SampleArguments, unknown: list[str]) -> None:
@@ -101,7 +102,7 @@ def check_no_prior(arguments: SampleArguments) -> None:
 
 def draw_pictures(arguments: SampleArguments) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
-    image_model = load(AutoModel.from_pretrained, arguments.image_tokenizer).to(device)
+    image_model = load_model(arguments.image_tokenizer).to(device)
     generator = torch.Generator().manual_seed(arguments.seed)
     started = time.perf_counter()
     if arguments.prior is None and not hasattr(image_model, "generate_images"):
@@ -132,7 +133,7 @@ def measure_against(arguments: SampleArguments, pictures: torch.Tensor, labels: 
 
     `labels`: names of the classes asked for, or numbers where the prior knows no names.
     """
-    processor = load(AutoImageProcessor.from_pretrained, arguments.image_tokenizer)
+    processor = load_processor(arguments.image_tokenizer)
     images = load_images(arguments.measure, to_uint8=processor.to_uint8, max_train_samples=len(pictures))
     judge = load_judge(arguments.judge) if arguments.judge else None
     reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
@@ -155,7 +156,7 @@ def draw_from_prior(arguments: SampleArguments, image_model, device: str, genera
     if arguments.prior is None:
         labels, count = wanted(arguments, image_model.config.token_ids, image_model.config)
         return labels, image_model.generate_images(labels, count, generator=generator, **options)
-    prior = load(load_prior, arguments.prior).to(device)
+    prior = load_prior(arguments.prior).to(device)
     labels, count = wanted(arguments, sequencer_of(prior).ids, image_model.config)
     options["batch_size"] = arguments.batch_size
     return labels, generate_images(prior, image_model, labels, num_images=count, generator=generator, **options)
@@ -172,14 +173,6 @@ def wanted(
     if not chosen:
         return None, arguments.num_images
     return [label for label in chosen for _ in range(arguments.num_images)], None
-
-
-def load(from_pretrained, name: str):
-    try:
-        loaded = from_pretrained(name)
-    except OSError as error:
-        raise ValueError(f"{name} cannot be loaded: {error}") from error
-    return loaded.eval() if isinstance(loaded, torch.nn.Module) else loaded
 
 
 if __name__ == "__main__":

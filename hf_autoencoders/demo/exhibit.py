@@ -20,19 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.neighbors import KDTree
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel
 
 from ..evaluation.codes import code_atlas
 from ..evaluation.latent_space import FAR, Plane, Window, central_window
 from ..evaluation.metrics import count_codes
 from ..evaluation.subject import Subject
 from ..perception.digits_classifier import in_batches
+from ..training import saved_models
 from ..training.data import CachedImages
 from ..training.run_data import images_of_run
 
@@ -174,11 +173,7 @@ def open_exhibit(
 
 def load_model(source: str) -> tuple[Any, Any]:
     """(model in eval mode, image processor). Raises ValueError in one line."""
-    try:
-        model = AutoModel.from_pretrained(source).eval()
-        processor = AutoImageProcessor.from_pretrained(source)
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        raise ValueError(f"{source} holds no model that can be loaded: {one_line(error)}") from error
+    model, processor = saved_models.load_model(source), saved_models.load_processor(source)
     if not (hasattr(model, "reconstruct") and hasattr(model, "interpolate")):
         raise ValueError(f"{source} is a {model.config.model_type}: the demo shows autoencoders, give the image model.")
     return model, processor

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from ..models.image_token_ids import generate_ids
+from ..training.saved_models import load_model, reading
 from .masked import draw_masked_ids, is_masked, masked
 from .pixelcnn import PixelCNNConfig
 from .sequences import ImageTokenSequencer
@@ -122,11 +123,12 @@ def build_prior(
 
 def load_prior(name: str, **kwargs) -> PreTrainedModel:
     """A saved prior of any kind, in eval mode."""
-    config = AutoConfig.from_pretrained(name, **kwargs)
+    with reading(name):
+        config = AutoConfig.from_pretrained(name, **kwargs)
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING:
-        return AutoModelForMaskedLM.from_pretrained(name, **kwargs).eval()
+        return load_model(name, auto_class=AutoModelForMaskedLM, **kwargs)
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return AutoModelForCausalLM.from_pretrained(name, **kwargs).eval()
+        return load_model(name, auto_class=AutoModelForCausalLM, **kwargs)
     raise ValueError(f"{name} is no prior over image tokens: it is a {config.model_type}.")
 
 

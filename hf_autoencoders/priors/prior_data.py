@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import AutoImageProcessor, AutoModel
 
 from ..training.arguments import Arguments
 from ..training.data import ImageSplits, load_images
+from ..training.saved_models import load_model, load_processor
 from .classes import settle_classes
 from .prior_knobs import PictureArguments
 from .sequences import ImageTokenSequencer
@@ -27,13 +27,8 @@ from .token_records import read_token_record
 
 
 def load_image_model(name: str, revision: str = "main"):
-    """An image model in eval mode, and its image processor."""
-    try:
-        model = AutoModel.from_pretrained(name, revision=revision).eval().requires_grad_(False)
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
-    except OSError as error:
-        raise ValueError(f"The image model {name} cannot be loaded: {error}") from error
-    return model, processor
+    """An image model in eval mode, which takes no gradient, and its image processor."""
+    return load_model(name, revision).requires_grad_(False), load_processor(name, revision)
 
 
 class Sequences(Dataset):

@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The pictures that a finished run was trained and measured on, read as it read them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .data import ImageSplits, load_images
+from .saved_models import read_json_object
 
 
 COLUMNS = ("dataset_config", "image_column", "label_column", "train_split", "eval_split")
@@ -47,4 +47,4 @@ def images_of_run(
 def read_record(run: str | Path) -> dict[str, Any]:
     """What the run says of itself; {} of a model that no run of train.py made."""
     path = Path(run) / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json_object(path) if path.is_file() else {}
