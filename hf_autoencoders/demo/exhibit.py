@@ -30,6 +30,7 @@ from ..evaluation.codes import code_atlas
 from ..evaluation.latent_space import FAR, Plane, Window, central_window
 from ..evaluation.metrics import count_codes
 from ..evaluation.subject import Subject
+from ..models.pixels import to_bytes
 from ..perception.digits_classifier import in_batches
 from ..training import saved_models
 from ..training.data import CachedImages
@@ -107,11 +108,6 @@ def backdrop_of(subject: Subject, source: str) -> Backdrop:
 
 def decode_on_its_device(model: Any) -> Callable[[Tensor], Tensor]:
     return lambda tokens: model.decode_image_tokens(tokens.to(model.device)).cpu()
-
-
-def to_bytes(pixels: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, clamped."""
-    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def png_url(picture: np.ndarray) -> str:

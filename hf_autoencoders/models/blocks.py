@@ -28,8 +28,8 @@ class MLPLinear(nn.Linear):
 
 
 class MLPInputLayer(nn.Module):
-    """act(W x + b) of the pixels; not to be checkpointed, since behind an input without gradient the reentrant kind of
-    checkpointing gives none to the weights either."""
+    """act(W x + b) of the pixels. Never checkpointed: the reentrant kind of checkpointing gives a layer's weights a
+    gradient only if the layer's input needs one, and pixels need none."""
 
     def __init__(self, config, in_features: int, out_features: int):
         super().__init__()

@@ -81,7 +81,7 @@ class AutoencoderConfig(PreTrainedConfig):
     force_upcast: bool = False
     encoder_only: bool = False
 
-    backbones = ("mlp", "conv", "resnet")  # the ones this model offers; the first fields of the error message
+    backbones = ("mlp", "conv", "resnet")  # that this model offers; the error message names them
 
     @property
     def height(self) -> int:

@@ -8,7 +8,9 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_ae import AEConfig
-from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
+from .forward_outputs import returns_what_is_asked
+from .modeling_base import AutoencoderPreTrainedModel
+from .noise import draw_normal
 
 
 @dataclass

@@ -1,9 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The contract that all four autoencoders keep: outputs, encode / decode / forward, initialisation, statistics."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import wraps
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,42 +10,16 @@ from transformers import initialization as init
 from transformers.integrations.accelerate import force_accelerate_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
-from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from transformers.utils.output_capturing import OutputRecorder
 
 from .blocks import backbone_of
 from .blocks import initialize as initialize_block
 from .codebook_tensors import initialize as initialize_codebook
+from .forward_outputs import DecoderOutput
 from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
-from .noise import draw_noise
-from .pixel_checks import check_pixels, warn_of_range
+from .pixels import check_pixels, warn_of_range
 from .precision import compute_dtype, float32_island, may_be_read
-
-
-@dataclass
-class DecoderOutput(ModelOutput):
-    """What `decode` gives.
-
-    Args:
-        sample: pictures (B, C, H, W) on the [-1, 1] scale: the mean of the likelihood.
-        logits: the decoder's own output, before the likelihood reads it: (B, C, H, W), twice the channels for
-            `logit_laplace`.
-    """
-
-    sample: Tensor | None = None
-    logits: Tensor | None = None
-
-
-def draw_normal(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | list[torch.Generator] | None
-) -> Tensor:
-    """N(0, 1) noise with dtype and device of `like`; of a list, each generator draws for one picture."""
-    return draw_noise(torch.randn, shape, generator, like.dtype, device_of(like))
-
-
-def device_of(parameter: Tensor) -> torch.device:
-    """Where to put the input of the layer that owns `parameter`. An offloaded layer, on "meta", fetches its own."""
-    return torch.device("cpu") if parameter.is_meta else parameter.device
 
 
 def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -56,43 +28,6 @@ def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
         raise ValueError(f"`steps` must be at least 2 (both ends are included), got {steps}.")
     weights = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(1, steps, *[1] * (a.dim() - 1))
     return torch.lerp(a[:, None], b[:, None], weights)
-
-
-def returns_what_is_asked(forward: Callable) -> Callable:
-    """For a forward that returns its ModelOutput: adds `hidden_states` to it, and makes it a tuple, where asked to.
-
-    `hidden_states`: what enters the first block of the encoder, then what each block says, a tuple of tensors. The
-    work is done by transformers' `capture_outputs`, which knows these two arguments by name only and not as None.
-    `labels` is taken and not read, since a Trainer with `remove_unused_columns=False` passes every column; it is no
-    part of the visible signature, where a Trainer would wait for labels before it asks for a loss.
-    """
-    captured = capture_outputs(tie_last_hidden_states=False)(forward)
-
-    @wraps(forward)
-    def wrapper(
-        self,
-        pixel_values,
-        generator=None,
-        return_loss=True,
-        return_dict=None,
-        output_hidden_states=None,
-        *,
-        labels=None,
-        **schedules,
-    ):
-        self.check_has_decoder()
-        config = self.config
-        return captured(
-            self,
-            pixel_values,
-            generator,
-            return_loss,
-            return_dict=config.return_dict if return_dict is None else return_dict,
-            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            **schedules,
-        )
-
-    return wrapper
 
 
 class AutoencoderPreTrainedModel(PreTrainedModel):

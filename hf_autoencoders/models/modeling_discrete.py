@@ -6,9 +6,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from .modeling_base import AutoencoderPreTrainedModel, device_of
+from .modeling_base import AutoencoderPreTrainedModel
+from .noise import device_of
 from .quantizer_base import check_codes
-from .quantizers import BUILT_IN, QUANTIZERS, VectorQuantizer
+from .quantizer_vq import VectorQuantizer
+from .quantizers import BUILT_IN, QUANTIZERS
 
 
 class WithImageTokens:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from .configuration_dvae import DVAEConfig
+from .forward_outputs import returns_what_is_asked
 from .losses import kl_to_uniform
-from .modeling_base import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
 from .precision import at_least_float32
 from .quantizers import QUANTIZERS

@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_vae import VAEConfig
+from .forward_outputs import returns_what_is_asked
 from .losses import gaussian_log_density, kl_to_standard_normal
-from .modeling_base import AutoencoderPreTrainedModel, draw_normal, returns_what_is_asked
-from .noise import draw_noise
+from .modeling_base import AutoencoderPreTrainedModel
+from .noise import draw_noise, draw_normal
 from .precision import at_least_float32
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_vqvae import VQVAEConfig
-from .modeling_base import returns_what_is_asked
+from .forward_outputs import returns_what_is_asked
 from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
 from .precision import float32_island
 from .quantizers import QUANTIZERS

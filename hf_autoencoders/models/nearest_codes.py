@@ -36,7 +36,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
     codebook = codebook.detach().to(latents.device, dtype)
     rows = latents.detach().to(dtype).flatten(0, -2)  # (N, D)
     with float32_island(latents), torch.no_grad():
-        readable = may_be_read(latents) and may_be_read(codebook)
+        readable = may_be_read(latents)
         if readable and reads_are_free(latents):
             codes = _nearest_on_cpu(rows, codebook)
         elif readable:

@@ -49,3 +49,15 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | list[torch.Generator
     dtype = torch.promote_types(like.dtype, torch.float32)  # in 16 bits, u may round to 1
     uniform = draw_noise(torch.rand, like.shape, generator, dtype, like.device)
     return uniform.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().log_().neg_()
+
+
+def draw_normal(
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | list[torch.Generator] | None
+) -> Tensor:
+    """N(0, 1) noise with dtype and device of `like`; of a list, each generator draws for one picture."""
+    return draw_noise(torch.randn, shape, generator, like.dtype, device_of(like))
+
+
+def device_of(parameter: Tensor) -> torch.device:
+    """Where to put the input of the layer that owns `parameter`. An offloaded layer, on "meta", fetches its own."""
+    return torch.device("cpu") if parameter.is_meta else parameter.device

@@ -43,7 +43,7 @@ def check_codes(codes: Tensor, codebook_size: int) -> None:
     if not may_be_read(codes):  # in a graph the check is a node of it
         torch._assert_async(((codes >= 0) & (codes < codebook_size)).all(), f"{fits}.")
         return
-    low, high = (int(value) for value in codes.aminmax())
+    low, high = torch.stack(codes.aminmax()).tolist()
     if low < 0 or high >= codebook_size:
         raise ValueError(f"{fits}, got {low}..{high}.")
 

@@ -5,6 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..models.pixels import to_bytes
+
 
 SAMPLES_PICTURE = "samples.png"  # in the folder of a run
 SAMPLED = 80  # pictures in it
@@ -23,7 +25,7 @@ def sheet(pictures: Tensor, classes: int) -> Image.Image:
 def tile_pictures(pictures: Tensor, columns: int, least_side: int = 56) -> Image.Image:
     """(B, C, H, W) in [-1, 1] as one picture, row by row, each enlarged by a whole factor to `least_side` pixels."""
     scale = max(1, -(-least_side // min(pictures.shape[2:])))
-    levels = ((pictures.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    levels = to_bytes(pictures.cpu())
     levels = levels[:, :3] if levels.shape[1] >= 3 else levels[:, :1].expand(-1, 3, -1, -1)
     levels = levels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     padded = nn.functional.pad(levels, (1, 1, 1, 1), value=255)  # (B, 3, H, W)

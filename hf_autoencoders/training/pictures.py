@@ -1,9 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """A sheet of pictures: originals above their reconstructions."""
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from ..models.pixels import to_bytes
 
 
 LEAST_SIDE = 56  # pixels of a shown picture; 8x8 digits are enlarged 7 times, without smoothing
@@ -34,6 +35,6 @@ def reconstruction_sheet(originals: Tensor, reconstructions: Tensor, columns: in
 
 def _to_image(picture: Tensor) -> Image.Image:
     """(C, H, W) in [-1, 1] -> RGB; one channel is grey, of more than three the first three are shown."""
-    levels = ((picture.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    levels = to_bytes(picture.cpu())
     levels = levels[:3] if levels.shape[0] >= 3 else levels[:1].expand(3, -1, -1)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What is said of pictures that a model cannot take, before any state moves."""
+"""Pixels on the [-1, 1] scale: what is said of those that a model cannot take, and how they become bytes."""
 
 import warnings
 
@@ -43,3 +43,8 @@ def warn_of_range(pixel_values: Tensor) -> bool:
             f"`pixel_values` lie in [{low:.4g}, {high:.4g}], but this model expects [-1, 1]: {CURE}.", stacklevel=5
         )
     return outside
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Pixels in [-1, 1] to grey levels 0..255, clamped and rounded: any shape -> the same, uint8."""
+    return ((pixels.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
