@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from ..hub.converted_folder import facts, write_converted
 from ..hub.converters import SOURCES, build, conversion_of, left_in_words
-from ..hub.source import Conversion, Source
+from ..hub.source import Conversion
 from ..hub.source_openai import named_parts
 from ..hub.torch_files import Weights
 from ..hub.verification import Comparison, verify
@@ -52,13 +53,13 @@ def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Name
     return kind, args
 
 
-def read_files(files: list[str]) -> tuple[Weights, dict[str, Any]]:
-    """One state dict from several [NAME=]FILE, and what they say of the net.
+def read_files(files: list[str]) -> tuple[Weights, dict[str, Any], str]:
+    """One state dict from several [NAME=]FILE, what they say of the net, and where exactly the weights lay.
 
     Raises:
         ValueError: a file cannot be read, or two hold the same name.
     """
-    weights, settings = {}, {}
+    weights, settings, places = {}, {}, []
     for file in files:
         prefix, separator, path = file.rpartition("=")
         checkpoint = read_checkpoint(path)
@@ -70,7 +71,8 @@ def read_files(files: list[str]) -> tuple[Weights, dict[str, Any]]:
             )
         weights |= part
         settings |= checkpoint.settings
-    return weights, settings
+        places.append(checkpoint.source)
+    return weights, settings, "; ".join(places)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,11 +81,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(kind: str | None, args: argparse.Namespace) -> None:
+    disable_progress_bar()
     size = args.image_size
     if size is not None and (len(size) > 2 or min(size) < 1):
         raise ValueError(f"--image_size takes a side, or height and width, in pixels, got {size}.")
     image_size = size and (size[0] if len(size) == 1 else tuple(size))
-    weights, settings = read_files(args.files)
+    weights, settings, place = read_files(args.files)
     if args.config:
         settings |= read_settings(args.config)
     source, conversion = conversion_of(kind, weights, image_size, settings)
@@ -94,19 +97,12 @@ def run(kind: str | None, args: argparse.Namespace) -> None:
         compared = verify(source, model, weights, settings, args.verify or None)
         model.to(dtype)
     files = [Path(file.rpartition("=")[2]) for file in args.files]
-    write_converted(args.output_dir, model, source, conversion, files, compared and str(compared))
-    report(args.output_dir, source, kind is None, conversion, model, compared)
+    write_converted(args.output_dir, model, source, conversion, place, files, compared and str(compared))
+    print(f"{source.name}{'' if kind else ' (recognised by the names of the weights)'}: {source.origin.title}, {place}")
+    report(args.output_dir, conversion, model, compared)
 
 
-def report(
-    folder: str,
-    source: Source,
-    recognised: bool,
-    conversion: Conversion,
-    model: PreTrainedModel,
-    compared: Comparison | None,
-) -> None:
-    print(f"{source.name}{' (recognised by the names of the weights)' if recognised else ''}: {source.origin.title}")
+def report(folder: str, conversion: Conversion, model: PreTrainedModel, compared: Comparison | None) -> None:
     if model.dtype != torch.float32:
         print(f"The weights are {str(model.dtype).removeprefix('torch.')}, and stay so.")
     for note in conversion.notes:

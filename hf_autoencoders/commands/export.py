@@ -12,31 +12,29 @@ RUN is the folder of a run or a model on the Hub. What a format cannot hold exac
 import argparse
 import sys
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 
 from ..hub.exporters import EXPORTS, export
 from ..hub.parents import load_for_training
+from .boundary import OneLineParser, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a mistake in the arguments, or a format that cannot hold the model, said in one line."""
-    arguments = parse_arguments(argv)
+    """Exit codes: those of `run_command`; a format that cannot hold the model counts as a mistake."""
+    return run_command("export.py", lambda: parse_arguments(argv), run)
+
+
+def run(arguments: argparse.Namespace) -> None:
     disable_progress_bar()
-    try:
-        model = load_for_training(arguments.run, arguments.revision, dtype=None)
-        notes = export(model, arguments.to, arguments.out)
-    except (ValueError, OSError, StrictDataclassError) as error:
-        print(f"export.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    model = load_for_training(arguments.run, arguments.revision, dtype=None)
+    notes = export(model, arguments.to, arguments.out)
     print(f"{arguments.out}: {type(model).__name__} of {arguments.run} for {arguments.to}.")
     for note in notes:
         print(note)
-    return 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="folder of a run or of a converted model, or a Hub id")
     parser.add_argument("--to", required=True, choices=EXPORTS, help="whose files to write")
     parser.add_argument("out", metavar="OUT", help="folder; for taming, ldm and llamagen also a file *.safetensors")

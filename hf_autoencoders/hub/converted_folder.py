@@ -21,13 +21,15 @@ def write_converted(
     model: PreTrainedModel,
     source: Source,
     conversion: Conversion,
+    place: str,
     files: list[Path],
     verified: str | None = None,
 ) -> None:
     """Writes an ordinary model folder: AutoModel and AutoImageProcessor open it.
 
     Args:
-        files: what was converted; their names and, of single files, the SHA-256 stand on the card.
+        place: names of the files, and of their entries that held the weights.
+        files: what was converted; of a single file the SHA-256 stands on the card.
         verified: the largest differences from the authors' code, if they were measured.
     """
     folder, config = Path(folder), model.config
@@ -41,7 +43,7 @@ def write_converted(
         origin=source.origin,
         kind=source.name,
         model_class=type(model).__name__,
-        source_file=", ".join(file.name for file in files),
+        place=place,
         sha256=sha256(files[0]) if len(files) == 1 and files[0].is_file() else None,
         facts=facts(model),
         notes=conversion.notes,

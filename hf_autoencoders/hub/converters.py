@@ -82,6 +82,9 @@ def build(conversion: Conversion) -> PreTrainedModel:
     expected = model.state_dict()
     check_weights(conversion.weights, expected)
     dtype = conversion.weights[next(name for name in expected if name.startswith("encoder."))].dtype
+    if not dtype.is_floating_point:
+        raise ValueError(f"The weights are {str(dtype).removeprefix('torch.')}, no floating point numbers.")
+    dtype = dtype if dtype.itemsize > 1 else torch.float32  # no CPU computes with 8-bit floats
     filled = {}
     for name, tensor in conversion.weights.items():
         kept = name.startswith("quantize.") and dtype != torch.float64

@@ -40,6 +40,20 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
+def setting(settings: Settings, path: str) -> Any:
+    """What `settings` hold under a name with dots, None if nothing."""
+    value: Any = settings
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def number_setting(settings: Settings, *paths: str) -> float | None:
+    """The first number under these names, None if there is none."""
+    values = [setting(settings, path) for path in paths]
+    return next((v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)), None)
+
+
 def always(weights: Weights, settings: Settings) -> bool:
     return True
 
@@ -91,9 +105,7 @@ class Source:
     def size_of(self, settings: Settings) -> ImageSize:
         """The picture's size that the settings name, else the published one."""
         for path in self.size_settings:
-            value: Any = settings
-            for key in path.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
+            value = setting(settings, path)
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
             if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) for v in value):

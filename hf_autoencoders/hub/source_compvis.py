@@ -3,7 +3,7 @@
 
 from functools import partial
 
-from .source import Conversion, ImageSize, Origin, Settings, Source
+from .source import Origin, Settings, Source
 from .source_vqgan import (
     chameleon_vq,
     janus_vq,
@@ -147,7 +147,7 @@ VQGAN_SOURCES = (
     family(
         "llamagen-vq",
         Origin("LlamaGen's image tokenizer", "https://github.com/FoundationVision/LlamaGen", "mit", LLAMAGEN_CITATION),
-        llamagen_vq, has("quantize.embedding.weight"), anchor=LLAMAGEN_ANCHOR, size_settings=(),
+        llamagen_vq, has("quantize.embedding.weight"), anchor=LLAMAGEN_ANCHOR, size_settings=("image_size",),
         leaves=r"quantize\.codebook_used$", fixture="llamagen_vq",
     ),
     family(
@@ -155,6 +155,3 @@ VQGAN_SOURCES = (
         video_net, has(), anchor="encoder.time_res_stack.0.norm1.weight",
     ),
 )  # fmt: skip
-
-
-__all__ = ["VQGAN_SOURCES", "Conversion", "ImageSize"]

@@ -36,14 +36,15 @@ def lucidrains_names(weights: Weights) -> tuple[Weights, int, int]:
 def lucidrains_dvae(weights: Weights, image_size: ImageSize, settings: Settings) -> Conversion:
     """From `DiscreteVAE`, whose pixels in [0, 1] are normalised to our [-1, 1] inside; it was trained without a KL."""
     normalization = settings.get("normalization", NORMALIZATION)
-    halves = normalization is not None and all(
-        isinstance(values, (list, tuple)) and all(value == 0.5 for value in values[:3]) for values in normalization
-    )
-    if not halves:
+    # Two rows of numbers; those of train_vae.py end in another one, for a fourth channel that is not there.
+    rows = normalization if isinstance(normalization, (list, tuple)) and len(normalization) == 2 else [None]
+    if not all(isinstance(row, (list, tuple)) and all(value == 0.5 for value in row[:3]) for row in rows):
         raise ValueError(f"This DiscreteVAE normalises pixels by {normalization}; only 0.5 and 0.5 can be converted.")
     weights, levels, blocks = lucidrains_names(weights)
     codebook_size, codebook_dim = shape_of(weights, "quantize.embedding.weight", axes=2)
     width, num_channels = shape_of(weights, "encoder.downsamplers.0.weight", axes=4)[:2]
+    if num_channels > 3 and any(len(row) < num_channels or row[3] != 0.5 for row in rows):
+        raise ValueError("This DiscreteVAE leaves its fourth channel in [0, 1]; ours are all in [-1, 1].")
     config = DVAEConfig(
         backbone="conv",
         conv_style="dalle_pytorch",
@@ -83,16 +84,18 @@ ZALANDO_RENAMES: Renames = (
 def halved_pixels(weights: Weights) -> Weights:
     """The same net between pixels in [-1, 1] instead of [-0.5, 0.5]: exact, since 2 is a power of two and 0 the pad."""
     weights = dict(weights)
-    weights["encoder.downsamplers.0.weight"] = weights["encoder.downsamplers.0.weight"] * 0.5
-    for name in ("decoder.upsamplers.1.weight", "decoder.upsamplers.1.bias"):
-        weights[name] = weights[name] * 2
+    factors = {"encoder.downsamplers.0.weight": 0.5, "decoder.upsamplers.1.weight": 2, "decoder.upsamplers.1.bias": 2}
+    for name, factor in factors.items():
+        shape_of(weights, name)
+        weights[name] = weights[name] * factor
     return weights
 
 
 def with_zero_biases(weights: Weights) -> Weights:
     """Zeros for the biases that the residual layers of the port do not have."""
     convolutions = [name for name in weights if ".residual_stack.layers." in name and name.endswith(".weight")]
-    zeros = {f"{name.removesuffix('weight')}bias": torch.zeros_like(weights[name][:, 0, 0, 0]) for name in convolutions}
+    shapes = {name: shape_of(weights, name, axes=4) for name in convolutions}
+    zeros = {f"{name.removesuffix('weight')}bias": weights[name].new_zeros(shapes[name][0]) for name in convolutions}
     return {**zeros, **weights}
 
 
@@ -103,7 +106,6 @@ def zalando_vqvae(weights: Weights, image_size: ImageSize, settings: Settings) -
     [-0.5, 0.5] become ours by factors of two in the first and last layer.
     """
     weights = rename(weights, ZALANDO_RENAMES)
-    shape_of(weights, "decoder.upsamplers.1.bias", axes=1), shape_of(weights, "encoder.conv_in.weight", axes=4)
     widths = [shape_of(weights, f"encoder.downsamplers.{i}.weight", axes=4)[0] for i in range(2)]
     codebook_size, codebook_dim = shape_of(weights, "quantize.embedding.weight", axes=2)
     averaged = "quantize.state.counts" in weights
@@ -113,9 +115,9 @@ def zalando_vqvae(weights: Weights, image_size: ImageSize, settings: Settings) -
         conv_style="inplace_relu",
         image_size=image_size,
         num_channels=shape_of(weights, "encoder.downsamplers.0.weight")[1],
-        block_out_channels=[*widths, shape_of(weights, "encoder.conv_in.weight")[0]],
+        block_out_channels=[*widths, shape_of(weights, "encoder.conv_in.weight", axes=4)[0]],
         layers_per_block=count_indices(weights, r"encoder\.residual_stack\.layers\.(\d+)\."),
-        residual_channels=shape_of(weights, inner)[0] if inner in weights else 32,
+        residual_channels=shape_of(weights, inner, axes=4)[0] if inner in weights else 32,
         codebook_size=codebook_size,
         codebook_dim=codebook_dim,
         quantizer="ema" if averaged else "vq",

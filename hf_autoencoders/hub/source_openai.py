@@ -48,7 +48,9 @@ def codebook_from_input_convolution(weights: Weights) -> Weights:
     One-hot codes, or probabilities, go into it and sum to 1: w p + b = (w^T + b)^T p, exact with `b` on every row.
     """
     weights = dict(weights)
-    shape_of(weights, "decoder.blocks.input.weight", axes=4), shape_of(weights, "decoder.blocks.input.bias", axes=1)
+    shape, width = (shape_of(weights, f"decoder.blocks.input.{name}") for name in ("weight", "bias"))
+    if len(shape) != 4 or width != shape[:1] or shape[2:] != (1, 1):
+        raise ValueError(f"The decoder begins with a 1x1 convolution, got shapes {tuple(shape)} and {tuple(width)}.")
     weight, bias = weights.pop("decoder.blocks.input.weight"), weights.pop("decoder.blocks.input.bias")
     weights["quantize.embedding.weight"] = weight[:, :, 0, 0].T + bias
     return weights
@@ -61,9 +63,9 @@ def dalle_sizes(weights: Weights) -> dict:
     return {
         "backbone": "dalle",
         "num_channels": shape_of(weights, "encoder.blocks.input.weight", axes=4)[1],
-        "block_out_channels": [shape_of(weights, last.format(group))[0] for group in range(1, groups + 1)],
+        "block_out_channels": [shape_of(weights, last.format(group), axes=4)[0] for group in range(1, groups + 1)],
         "layers_per_block": count_indices(weights, r"encoder\.blocks\.group_1\.block_(\d+)\."),
-        "codebook_size": shape_of(weights, "encoder.blocks.output.conv.weight")[0],
+        "codebook_size": shape_of(weights, "encoder.blocks.output.conv.weight", axes=4)[0],
         "reconstruction_loss": "logit_laplace",
         "kl_weight": 6.6,
     }

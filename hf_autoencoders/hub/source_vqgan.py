@@ -13,7 +13,7 @@ from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vae import VAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 
-from .source import Conversion, ImageSize, Settings
+from .source import Conversion, ImageSize, Settings, number_setting
 from .torch_files import Weights
 from .weight_names import Renames, count_indices, rename, rename_back, shape_of
 
@@ -98,7 +98,7 @@ def resnet_sizes(weights: Weights) -> dict:
     return {
         "backbone": "resnet",
         "num_channels": shape_of(weights, "encoder.conv_in.weight", axes=4)[1],
-        "block_out_channels": [shape_of(weights, width.format(level))[0] for level in levels],
+        "block_out_channels": [shape_of(weights, width.format(level), axes=4)[0] for level in levels],
         "layers_per_block": count_indices(weights, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
         "norm_num_groups": 32,  # fixed in the code of taming, LDM and LlamaGen; no weight tells it
         "mid_block_add_attention": "encoder.mid_block.attentions.0.to_q.weight" in weights,
@@ -110,7 +110,7 @@ def vqgan_config(weights: Weights, image_size: ImageSize, **fields) -> VQVAEConf
     """The sizes of a VQGAN, read off weights that already carry our names."""
     codebook_size, codebook_dim = shape_of(weights, "quantize.embedding.weight", axes=2)
     codes = {"codebook_size": codebook_size, "codebook_dim": codebook_dim, "quantizer": "vq", "commitment_cost": 0.25}
-    latent_channels = shape_of(weights, "encoder.conv_out.weight")[0]
+    latent_channels = shape_of(weights, "encoder.conv_out.weight", axes=4)[0]
     return VQVAEConfig(
         image_size=image_size, latent_channels=latent_channels, **{**resnet_sizes(weights), **codes, **fields}
     )
@@ -141,12 +141,12 @@ def taming_gumbel(weights: Weights, image_size: ImageSize, settings: Settings) -
     elements_per_position = sizes["num_channels"] * 4 ** (len(sizes["block_out_channels"]) - 1)
     config = DVAEConfig(
         image_size=image_size,
-        latent_channels=shape_of(weights, "encoder.conv_out.weight")[0],
-        logits_channels=shape_of(weights, "quant_conv.weight")[0],
+        latent_channels=shape_of(weights, "encoder.conv_out.weight", axes=4)[0],
+        logits_channels=shape_of(weights, "quant_conv.weight", axes=4)[0],
         codebook_size=codebook_size,
         codebook_dim=codebook_dim,
         reconstruction_loss="l1",
-        kl_weight=1e-8 * elements_per_position / 2,
+        kl_weight=(number_setting(settings, "model.params.kl_weight") or 1e-8) * elements_per_position / 2,
         hard=True,  # taming's straight-through estimator
         **sizes,
     )
@@ -163,18 +163,21 @@ def kl_first_stage(
 ) -> Conversion:
     """From LDM's `AutoencoderKL`, with or without its two 1x1 convolutions; without, they are identities of ours.
 
-    Its loss sums |x - xr| over an image of pixels in [-1, 1], twice ours, and adds 1e-6 KL: `kl_weight` 5e-7.
+    Its loss sums |x - xr| over an image of pixels in [-1, 1], twice ours, and adds 1e-6 KL (or what the yaml says):
+    half of that is our `kl_weight`. The yaml of a diffusion model names the scaling factor, too.
     """
+    kl_weight = number_setting(settings, "model.params.lossconfig.params.kl_weight") or 1e-6
+    said = number_setting(settings, "model.params.scale_factor")
     weights = with_identities(from_taming(weights))
     latent_channels = shape_of(weights, "post_quant_conv.weight", axes=4)[1]
-    encoder_channels = shape_of(weights, "encoder.conv_out.weight")[0] // 2
+    encoder_channels = shape_of(weights, "encoder.conv_out.weight", axes=4)[0] // 2
     config = VAEConfig(
         image_size=image_size,
         latent_channels=latent_channels,
         encoder_channels=None if encoder_channels == latent_channels else encoder_channels,
         reconstruction_loss="l1",
-        kl_weight=5e-7,
-        scaling_factor=scaling_factor,
+        kl_weight=kl_weight / 2,
+        scaling_factor=scaling_factor if said is None else said,
         shift_factor=shift_factor,
         force_upcast=force_upcast,
         **resnet_sizes(weights),
@@ -215,7 +218,8 @@ def is_identity(weight: torch.Tensor, bias: torch.Tensor) -> bool:
 def llamagen_vq(weights: Weights, image_size: ImageSize, settings: Settings) -> Conversion:
     """From LlamaGen's `VQModel`, whose codes have length 1; its record of used codes is left behind."""
     weights = from_llamagen(weights)
-    return Conversion(vqgan_config(weights, image_size, normalize_codes=True, reconstruction_loss="mse"), weights)
+    unit = settings.get("codebook_l2_norm", True) is not False
+    return Conversion(vqgan_config(weights, image_size, normalize_codes=unit, reconstruction_loss="mse"), weights)
 
 
 def chameleon_vq(weights: Weights, image_size: ImageSize, settings: Settings) -> Conversion:

@@ -21,7 +21,7 @@ Weights = dict[str, Tensor]
 # Where the files of whole trainings keep the state dict; the first that is there is taken.
 ENTRIES = ("ema", "model", "state_dict", "weights")
 # Where files say how their net was built.
-SETTINGS = ("hparams", "hyper_parameters", "config")
+SETTINGS = ("hparams", "hyper_parameters", "config", "args")
 ADVICE = ("Weights only load failed", "(1)", "(2)", "Check the documentation of torch.load")
 MOST_MODULES = 100_000  # in a pickled module; more is a loop
 
@@ -72,8 +72,8 @@ def read_torch_file(path: Path) -> Checkpoint:
     check_tensors(path, weights)
     settings = {}
     for name in SETTINGS if isinstance(content, dict) else ():
-        if isinstance(content.get(name), dict):
-            settings = plain(content[name])
+        if isinstance(content.get(name), dict):  # a Namespace came as a stand-in with attributes
+            settings = plain({**content[name], **getattr(content[name], "__dict__", {})})
             break
     return Checkpoint(weights, settings, f"{path.name}{f', entry `{entry}`' if entry else ''}")
 
