@@ -26,6 +26,7 @@ from ..hub.source_openai import named_parts
 from ..hub.torch_files import Weights
 from ..hub.verification import Comparison, verify
 from ..hub.weight_files import read_checkpoint, read_settings
+from ..training.saved_models import check_finite
 from .boundary import OneLineParser, run_command
 
 
@@ -91,6 +92,7 @@ def run(kind: str | None, args: argparse.Namespace) -> None:
         settings |= read_settings(args.config)
     source, conversion = conversion_of(kind, weights, image_size, settings)
     model = build(conversion)
+    check_finite(model, place)
     compared = None
     if args.verify is not None:
         dtype = model.dtype

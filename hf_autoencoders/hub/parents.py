@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
+
+from hf_autoencoders.training.saved_models import load_model
 
 from .converters import MODEL_CLASSES, convert
 from .weight_files import PIPELINE_PARTS, file_of, read_checkpoint, read_settings
@@ -37,7 +39,7 @@ def load_for_training(
     settings, subfolder = settings_of(name, revision)
     kind = settings.get("_class_name") or settings.get("model_type")
     if kind in OUR_TYPES:
-        model = AutoModel.from_pretrained(name, revision=revision, dtype=dtype or "auto", **config_fields)
+        model = load_model(str(name), revision or "main", dtype=dtype or "auto", **config_fields)
     elif "_class_name" in settings:
         from .diffusers_export import from_diffusers  # seconds: diffusers' models
 

@@ -42,18 +42,19 @@ def reading(name: str | Path, what: str = "model") -> Iterator[None]:
         raise UnusableModel(f"{name} holds no {what} that can be loaded: {text or type(error).__name__}") from error
 
 
-def load_model(name: str, revision: str = "main", auto_class: Any = AutoModel) -> PreTrainedModel:
+def load_model(name: str, revision: str = "main", auto_class: Any = AutoModel, **overrides: Any) -> PreTrainedModel:
     """The saved model, in eval mode, with all of its weights.
 
     Args:
         name: a folder or a Hub id. revision: branch, tag or commit on the Hub.
         auto_class: what it is loaded by.
+        overrides: what `from_pretrained` takes beside it: fields of the config that shall differ, `dtype`.
 
     Raises:
         UnusableModel: nothing is there, files are damaged, tensors are missing, have another shape, or hold no numbers.
     """
     with reading(name):
-        model, found = auto_class.from_pretrained(name, revision=revision, output_loading_info=True)
+        model, found = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **overrides)
     for what in ("missing_keys", "mismatched_keys"):
         if keys := sorted(str(key) for key in found.get(what) or ()):
             kind = "do not hold" if what == "missing_keys" else "hold in another shape"
