@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Image tokens as sequences: numbering, round trip, what `generate` is told, and clear errors."""
 
+import math
+
 import pytest
 import torch
 from transformers import AutoFeatureExtractor, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -136,6 +138,14 @@ def test_guidance_is_the_formula():
         (lambda s: s.to_image_tokens(torch.full((1, 7), 8)), r"must lie in 0\.\.4"),
         (lambda s: sequencer(grid_size=(6,)), r"\(h, w\) or \(h, w, depth\), got \(6,\)"),
         (lambda s: sequencer(order="column"), "must be 'raster'"),
+        (lambda s: sequencer(grid_size=None), r"\(h, w\) or \(h, w, depth\), got None"),
+        (lambda s: sequencer(grid_size=(2, None)), r"whole numbers of at least 1, got \(2, None\)"),
+        (lambda s: sequencer(grid_size=(2**13, 2**13)), "has more than 16777216 positions"),
+        (lambda s: sequencer(codebook_size="x"), "Sizes are whole numbers, got `codebook_size` 'x'"),
+        (lambda s: sequencer(num_classes=10**12), "at most 16777216, got 5 and 1000000000000"),
+        (lambda s: sequencer(class_dropout=math.nan), r"`class_dropout` must be a number in \[0, 1\), got nan"),
+        (lambda s: sequencer(class_names="ab"), "`class_names` must name 2 classes, got 'ab'"),
+        (lambda s: sequencer(class_names=["cat"]), r"`class_names` must name 2 classes, got \['cat'\]"),
         (lambda s: generate_ids(llama(9), s.ids, num_images=2, guidance_scale=2.0), "towards a class: give `labels`"),
         (lambda s: generate_ids(llama(9), ImageTokenIds(5, 6, 2), [0], guidance_scale=2.0), "`class_dropout` 0"),
     ],

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -471,14 +472,36 @@ def test_a_data_set_without_hashes_loads_with_one_line(encoded, tmp_path, caplog
         ({"codebook_size": None}, "is damaged: None codes"),
         ({"splits": {"train": {"rows": 3, "shards": ["../../etc/passwd"]}}}, "do not name their shards"),
         ({"splits": []}, "do not name their shards"),
+        ({"splits": {"train": {"rows": 3, "shards": [], "sha256": 7}}}, "do not name their shards"),
+        ({"splits": {"train": {"rows": 0, "shards": []}}}, "has no shards in split 'train'"),
+        ({"revision": 7}, "'revision' is 7, no text"),
+        ({"label_column": "animal"}, "No column 'animal'"),
     ],
 )
 def test_a_damaged_record_is_one_line(encoded, tmp_path, change, says):
-    with pytest.raises(TokenDatasetError, match=re.escape(says)):
+    with pytest.raises(ValueError, match=re.escape(says)):
         load_token_dataset(damaged(encoded, tmp_path / "record", change_record=change))
     (tmp_path / "record" / "image_tokenizer.json").write_text("[]")
     with pytest.raises(TokenDatasetError, match="is damaged: it does not say 'image_tokenizer'"):
         load_token_dataset(tmp_path / "record")
+
+
+def test_what_random_damage_leaves_is_tokens_or_one_line(encoded, tmp_path):
+    """No hash is compared: the files themselves are checked."""
+    random, refused = Random(0), 0
+    shard = shutil.copytree(encoded, tmp_path / "tokens") / "train-00000-of-00003.parquet"
+    whole = shard.read_bytes()
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(random.randint(1, 4)):
+            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        shard.write_bytes(content[: random.choice([None, None, random.randrange(len(content))])])
+        try:
+            assert load_token_dataset(tmp_path / "tokens", verify=False).tokens.shape == (1437, 4)
+        except TokenDatasetError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert 50 < refused < 150
 
 
 # -- pictures of other kinds -------------------------------------------------------------------------------------------

@@ -15,6 +15,16 @@ from .image_token_ids import ImageTokenIds
 IMAGE_CONFIGS = {config.model_type: config for config in (VQVAEConfig, DVAEConfig)}
 
 
+# The default language model, of the size that train_prior.py takes; transformers' own default has 7 billion parameters.
+SMALL_LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+
+
 @strict
 class ImageTokenLMConfig(PreTrainedConfig):
     """A VQ-VAE or dVAE, and a causal language model of its tokens.
@@ -22,7 +32,7 @@ class ImageTokenLMConfig(PreTrainedConfig):
     Args:
         image_model: config of the image model (`model_type` vqvae or dvae), or the dict of one.
         language_model: config of the language model, or the dict of one; any causal model of transformers whose
-            `vocab_size` is that of `token_ids`.
+            `vocab_size` is that of `token_ids`. A small Llama if None.
         num_classes (`int`): classes that a picture can be asked for; 0 for none.
         class_dropout (`float`): share of training sequences without their class; guidance needs some.
         class_names (`list[str]`): of the classes, by which they can be asked for; None if they have only numbers.
@@ -74,7 +84,7 @@ def as_image_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrai
     if isinstance(config, PreTrainedConfig):
         return config
     model_type = config.get("model_type")
-    if model_type not in IMAGE_CONFIGS:
+    if not isinstance(model_type, str) or model_type not in IMAGE_CONFIGS:
         raise ValueError(f"`image_model` must have image tokens ({' or '.join(IMAGE_CONFIGS)}), got {model_type!r}.")
     return IMAGE_CONFIGS[model_type](**{key: value for key, value in config.items() if key != "auto_map"})
 
@@ -82,5 +92,8 @@ def as_image_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrai
 def as_language_config(config: dict[str, Any] | PreTrainedConfig | None, ids: ImageTokenIds) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         return config
-    fields = dict(config) if config else {"model_type": "llama", "vocab_size": ids.vocab_size, "eos_token_id": None}
-    return AutoConfig.for_model(fields.pop("model_type"), **fields)
+    fields = dict(config) if config else {**SMALL_LLAMA, "vocab_size": ids.vocab_size, "eos_token_id": None}
+    model_type = fields.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise ValueError(f"`language_model` must name its `model_type`, got {model_type!r}.")
+    return AutoConfig.for_model(model_type, **fields)

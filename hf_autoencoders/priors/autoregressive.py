@@ -140,7 +140,10 @@ def sequencer_of(prior: PreTrainedModel) -> ImageTokenSequencer:
             f"This {type(prior).__name__} does not say which of its ids are image tokens "
             "(`config.image_token_sequencer`): give `sequencer`."
         )
-    return ImageTokenSequencer(**fields)
+    try:
+        return ImageTokenSequencer(**fields)
+    except TypeError as error:  # no dict, or one that lacks what is needed
+        raise ValueError(f"This prior's config is damaged: `image_token_sequencer` is {fields!r} ({error}).") from error
 
 
 def check_fits(sequencer: ImageTokenSequencer, image_model) -> None:

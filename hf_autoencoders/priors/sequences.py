@@ -2,7 +2,9 @@
 """Grids of image tokens to sequences that a language model reads, and back."""
 
 import hashlib
+import math
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, BatchFeature, FeatureExtractionMixin
 
 from ..models.configuration_image_token_lm import ImageTokenLMConfig
-from ..models.image_token_ids import ImageTokenIds
+from ..models.image_token_ids import ImageTokenIds, is_finite
 
 
+MAX_SIZE = 2**24  # codes, classes and positions; the largest codebook that the models accept
 IGNORED = -100  # target of a position that no loss counts; transformers' and torch's number
 
 
@@ -43,6 +46,23 @@ def codebook_of(model) -> str | None:
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in model.quantize.state_dict().values()):
         return None
     return digest_of(model, ("quantize.",))
+
+
+def check_sizes(codebook_size: int, grid_size: Sequence[int], num_classes: int) -> None:
+    """Raises ValueError for sizes that cannot be; a damaged file must not take all memory."""
+    if not all(isinstance(size, Integral) for size in (codebook_size, num_classes)):
+        raise ValueError(f"Sizes are whole numbers, got `codebook_size` {codebook_size!r}, {num_classes!r} classes.")
+    if not 1 <= codebook_size <= MAX_SIZE or not 0 <= num_classes <= MAX_SIZE:
+        raise ValueError(
+            f"`codebook_size` must be >= 1, `num_classes` >= 0, and both at most {MAX_SIZE}, "
+            f"got {codebook_size} and {num_classes}."
+        )
+    if not isinstance(grid_size, list | tuple | torch.Size) or len(grid_size) not in (2, 3):
+        raise ValueError(f"`grid_size` must be (h, w) or (h, w, depth), got {grid_size!r}.")
+    if not all(isinstance(side, Integral) and 1 <= side <= MAX_SIZE for side in grid_size):
+        raise ValueError(f"`grid_size` must hold whole numbers of at least 1, got {tuple(grid_size)}.")
+    if math.prod(grid_size) > MAX_SIZE:
+        raise ValueError(f"`grid_size` {tuple(grid_size)} has more than {MAX_SIZE} positions.")
 
 
 class ImageTokenSequencer(FeatureExtractionMixin):
@@ -79,19 +99,16 @@ class ImageTokenSequencer(FeatureExtractionMixin):
         class_names: Sequence[str] | None = None,
         **kwargs,
     ):
-        if codebook_size < 1 or num_classes < 0:
-            raise ValueError(
-                f"`codebook_size` must be >= 1 and `num_classes` >= 0, got {codebook_size} and {num_classes}."
-            )
-        if len(grid_size) not in (2, 3) or min(grid_size) < 1:
-            raise ValueError(f"`grid_size` must be (h, w) or (h, w, depth), got {tuple(grid_size)}.")
+        check_sizes(codebook_size, grid_size, num_classes)
+        if not is_finite(class_dropout):
+            raise ValueError(f"`class_dropout` must be a number in [0, 1), got {class_dropout!r}.")
         if not 0 <= class_dropout < 1 or (class_dropout and not num_classes):
             raise ValueError(
                 f"`class_dropout` must lie in [0, 1), and be 0 without classes, got {class_dropout} with "
                 f"{num_classes} classes."
             )
-        if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(f"{len(class_names)} `class_names` do not name {num_classes} classes.")
+        if class_names is not None and (not isinstance(class_names, list | tuple) or len(class_names) != num_classes):
+            raise ValueError(f"`class_names` must name {num_classes} classes, got {class_names!r}.")
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.codebook_size = codebook_size
         self.grid_size = list(grid_size)

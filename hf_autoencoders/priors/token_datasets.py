@@ -143,7 +143,10 @@ def labels_of(table: Any, wanted: str | None = None) -> tuple[Tensor | None, lis
     """
     from datasets import Features
 
-    features = Features.from_arrow_schema(table.schema)
+    try:
+        features = Features.from_arrow_schema(table.schema)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of whatever its JSON could hold
+        raise TokenDatasetError(f"The shards' description of their columns is damaged: {error}.") from error
     column = find_label_column(features, wanted)
     if column is None:
         return None, None

@@ -103,6 +103,10 @@ def read_token_record(name: str | Path, revision: str | None = None) -> dict[str
     missing = [key for key in needed if not isinstance(record, dict) or key not in record]
     if missing:
         raise TokenDatasetError(f"{path} is damaged: it does not say {missing[0]!r}.")
+    texts = ("image_tokenizer", "revision", "weights", "order", "dtype", "label_column")
+    wrong = [key for key in texts if not isinstance(record.get(key), str | None)]
+    if wrong:
+        raise TokenDatasetError(f"{path} is damaged: {wrong[0]!r} is {record[wrong[0]]!r}, no text.")
     grid, size = record["grid_size"], record["codebook_size"]
     numbers = [size, *grid] if isinstance(grid, list) and len(grid) in (2, 3) else [None]
     if not all(type(number) is int and number > 0 for number in numbers):
@@ -116,6 +120,8 @@ def read_token_record(name: str | Path, revision: str | None = None) -> dict[str
 def is_split(entry: Any) -> bool:
     """Whether an entry of `splits` says what reading needs."""
     if not isinstance(entry, dict) or type(entry.get("rows")) is not int or not isinstance(entry.get("shards"), list):
+        return False
+    if not isinstance(entry.get("sha256", {}), dict):
         return False
     names = [*entry["shards"], *entry.get("sha256", {})]
     return all(isinstance(name, str) and Path(name).name == name for name in names)  # none of another folder

@@ -31,11 +31,11 @@ def read_token_shards(
     Raises:
         TokenDatasetError: a file is missing, damaged, or not the one that was written; it is named.
     """
-    import pyarrow
-
     shards, hashes = record["splits"][split]["shards"], record["splits"][split].get("sha256", {})
     if verify and not hashes:
         logger.warning("%s is of an older version and has no hashes: damage to its files may go unnoticed.", name)
+    if not shards:
+        raise TokenDatasetError(f"{name} has no shards in split {split!r}.")
     missing = [shard for shard in shards if Path(name).is_dir() and not (Path(name) / shard).exists()]
     if missing:
         raise TokenDatasetError(f"{len(missing)} of {len(shards)} shards of {name} are missing, such as {missing[0]}.")
@@ -50,11 +50,21 @@ def read_token_shards(
             )
         tables.append(as_table(content, path))
         check_tokens(tables[-1], record, path)
-    table = pyarrow.concat_tables(tables, promote_options="default") if tables else pyarrow.table({COLUMN: []})
+    table = joined(tables, name)
     rows = record["splits"][split]["rows"]
     if len(table) != rows:
         raise TokenDatasetError(f"{name} should hold {rows} rows in split {split!r}, found {len(table)}.")
     return table
+
+
+def joined(tables: list[Any], name: str | Path) -> Any:
+    """The rows of all shards, whose columns must be the same."""
+    import pyarrow
+
+    try:
+        return pyarrow.concat_tables(tables, promote_options="default")
+    except pyarrow.ArrowException as error:
+        raise TokenDatasetError(f"The shards of {name} do not fit together: {' '.join(str(error).split())}") from error
 
 
 def as_table(content: bytes, path: Path) -> Any:
@@ -63,7 +73,7 @@ def as_table(content: bytes, path: Path) -> Any:
 
     try:
         return parquet.read_table(pyarrow.BufferReader(content))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise TokenDatasetError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from error
 
 
