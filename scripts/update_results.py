@@ -28,7 +28,7 @@ from hf_autoencoders.hub.results import (
     put_card,
     put_entry,
     read_measured,
-    save_results,
+    write_results,
 )
 from hf_autoencoders.hub.results_page import verdict, write_pages
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             print(*lines(results), sep="\n")
         else:
             change(results, arguments, root)
-            save_results(results, root)
+            write_results(results, root)
             write_pages(results, root)
     except (ValueError, StrictDataclassError) as error:
         print(f"update_results.py: {' '.join(str(error).split())}", file=sys.stderr)

@@ -22,7 +22,7 @@ from torch import nn
 from hf_autoencoders.hub.converters import SOURCES, conversion_of, convert
 from hf_autoencoders.hub.source_openai import openai_dvae
 from hf_autoencoders.hub.weight_files import read_weights
-from hf_autoencoders.hub.weight_names import check_weights, rename, rename_back
+from hf_autoencoders.hub.weight_names import check_names_and_shapes, rename, rename_back
 from hf_autoencoders.models.configuration_dvae import DVAEConfig
 from hf_autoencoders.models.configuration_vae import VAEConfig
 from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
@@ -276,9 +276,9 @@ def test_weights_of_another_net_are_refused():
 
 def test_weights_must_fit_name_by_name_and_shape_by_shape():
     expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    check_weights({"a": torch.ones(2), "b": torch.ones(3)}, expected)
+    check_names_and_shapes({"a": torch.ones(2), "b": torch.ones(3)}, expected)
     with pytest.raises(ValueError, match=r"1 missing: b; 1 of no use: c; 1 of another shape: a \(5,\) for \(2,\)"):
-        check_weights({"a": torch.ones(5), "c": torch.ones(1)}, expected)
+        check_names_and_shapes({"a": torch.ones(5), "c": torch.ones(1)}, expected)
     with pytest.raises(ValueError, match="Two weights would be named `x.` in our model"):
         rename({"x.1": torch.zeros(1), "x.2": torch.zeros(1)}, ((".1", "."), (".2", ".")))
 

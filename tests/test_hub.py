@@ -23,7 +23,7 @@ from hf_autoencoders.evaluation.metrics import evaluate
 from hf_autoencoders.hub.cards import (
     FAMILIES,
     METRICS,
-    TEMPLATE,
+    RUN_TEMPLATE,
     RunError,
     build_card,
     eval_results_yaml,
@@ -79,7 +79,7 @@ def write_metrics(folder: Path, **record) -> None:
 
 
 def card_of(folder: Path) -> str:
-    return str(build_card(read_run(folder), "org/vqvae-mnist", TEMPLATE))
+    return str(build_card(read_run(folder), "org/vqvae-mnist", RUN_TEMPLATE))
 
 
 def numbers_in(text: str) -> set[str]:
@@ -106,13 +106,14 @@ def test_every_number_on_the_card_was_measured_or_set(run):
     config = AutoConfig.from_pretrained(run)
     measured = [number(value) for value in record["metrics"].values()]
     shapes = [str(side) for side in (config.height, config.width, *config.grid_size)]
-    words = [FAMILIES["vqvae"].citation, *(unit for _, unit in METRICS.values()), TEMPLATE.read_text()]
+    words = [FAMILIES["vqvae"].citation, *(unit for _, unit in METRICS.values()), RUN_TEMPLATE.read_text()]
     allowed = numbers_in(" ".join([json.dumps(record), str(config.to_dict()), *measured, *shapes, *words]))
     assert numbers_in(card_of(run)) <= allowed
 
 
 def test_the_template_brings_no_results_of_its_own():
-    assert numbers_in(TEMPLATE.read_text()) == {"0", "1", "2", "2.0"}  # indices, the pixel range, the licence's version
+    indices_range_and_licence = {"0", "1", "2", "2.0"}
+    assert numbers_in(RUN_TEMPLATE.read_text()) == indices_range_and_licence
 
 
 def test_changing_metrics_json_changes_every_measured_number(own_run):
@@ -261,7 +262,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
 def refusal(client, function, *args, **kwargs) -> str:
     """The one line of the PublishError that the call raises."""
     with pytest.raises(PublishError) as error:
-        client(function, *args, template=TEMPLATE, **kwargs)
+        client(function, *args, template=RUN_TEMPLATE, **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -275,7 +276,7 @@ def push_run_without_token(*args, **kwargs):
 
 
 def test_a_run_is_published_in_one_commit(hub, client, run):
-    published = client(push_run, run, "org/one-commit", template=TEMPLATE)
+    published = client(push_run, run, "org/one-commit", template=RUN_TEMPLATE)
     repository = hub.repository("org/one-commit")
     assert repository.titles == ["initial commit", "Publish the model"]
     assert published.revision == repository.at("main").oid and published.url == f"{hub.url}/org/one-commit"
@@ -287,11 +288,11 @@ def test_a_run_is_published_in_one_commit(hub, client, run):
 
 
 def test_a_second_push_updates_and_leaves_nothing_stale(hub, client, own_run):
-    client(push_run, own_run, "org/updated", template=TEMPLATE)
+    client(push_run, own_run, "org/updated", template=RUN_TEMPLATE)
     first = hub.repository("org/updated").files
     write_run(own_run, seed=1, dataset="digits", code_histogram=None, metrics={"mse": 0.5})
     (own_run / "example.png").unlink()
-    client(push_run, own_run, "org/updated", template=TEMPLATE)
+    client(push_run, own_run, "org/updated", template=RUN_TEMPLATE)
     second = hub.repository("org/updated").files
     assert second["model.safetensors"].content != first["model.safetensors"].content
     assert set(first) - set(second) == {".eval_results/little-digits.yaml", "code_usage.png", "example.png"}
@@ -299,15 +300,15 @@ def test_a_second_push_updates_and_leaves_nothing_stale(hub, client, own_run):
 
 
 def test_publishing_the_same_run_again_changes_nothing(hub, client, run):
-    published = [client(push_run, run, "org/unchanged", template=TEMPLATE) for _ in range(2)]
+    published = [client(push_run, run, "org/unchanged", template=RUN_TEMPLATE) for _ in range(2)]
     assert published[0] == published[1]
     assert len(hub.repository("org/unchanged").titles) == 2
 
 
 def test_a_bare_name_goes_to_the_users_own_namespace_and_privately(hub, client, run):
-    assert client(push_run, run, "mine", private=True, template=TEMPLATE).repo_id == "owner/mine"
+    assert client(push_run, run, "mine", private=True, template=RUN_TEMPLATE).repo_id == "owner/mine"
     assert hub.repository("owner/mine").private
-    client(push_run, run, "owner/mine", template=TEMPLATE)
+    client(push_run, run, "owner/mine", template=RUN_TEMPLATE)
     assert hub.repository("owner/mine").private, "a later push without --private must not make it public"
 
 
@@ -326,7 +327,7 @@ def test_a_name_that_is_taken_is_refused_unless_forced(hub, client, run):
     assert "org/taken exists and holds a bert model, this one is a vqvae" in refusal(client, push_run, run, "org/taken")
     assert "org/notes exists and holds other files, such as notes.txt" in refusal(client, push_run, run, "org/notes")
     assert set(hub.repository("org/notes").files) == {".gitattributes", "notes.txt"}
-    client(push_run, run, "org/taken", force=True, template=TEMPLATE)
+    client(push_run, run, "org/taken", force=True, template=RUN_TEMPLATE)
     assert b"vqvae" in hub.repository("org/taken").files["config.json"].content
 
 
@@ -336,13 +337,13 @@ def test_private_is_refused_where_the_repository_is_public(hub, client, run):
 
 
 def test_an_upload_cut_in_the_middle_leaves_the_old_revision(hub, client, own_run):
-    client(push_run, own_run, "org/cut", template=TEMPLATE)
+    client(push_run, own_run, "org/cut", template=RUN_TEMPLATE)
     before = hub.repository("org/cut").at("main")
     write_run(own_run, seed=1)
     hub.cut("/commit/")
     assert "nothing was changed at org/cut" in refusal(client, push_run, own_run, "org/cut")
     assert hub.repository("org/cut").at("main") == before
-    client(push_run, own_run, "org/cut", template=TEMPLATE)
+    client(push_run, own_run, "org/cut", template=RUN_TEMPLATE)
     content = hub.repository("org/cut").files["model.safetensors"].content
     assert content == (own_run / "model.safetensors").read_bytes()
 
@@ -350,7 +351,7 @@ def test_an_upload_cut_in_the_middle_leaves_the_old_revision(hub, client, own_ru
 def test_weights_that_break_off_once_are_sent_again(hub, client, own_run):
     write_run(own_run, seed=2)
     hub.cut("/storage/")
-    client(push_run, own_run, "org/again", template=TEMPLATE)
+    client(push_run, own_run, "org/again", template=RUN_TEMPLATE)
     assert hub.cuts == {**hub.cuts, "/storage/": 0}
     content = hub.repository("org/again").files["model.safetensors"].content
     assert content == (own_run / "model.safetensors").read_bytes()
@@ -390,17 +391,17 @@ def test_checkpoints_are_pushed_in_the_background_and_come_back(hub, client, tmp
 
 
 def test_a_checkpoint_leaves_the_published_model_alone(hub, client, run, tmp_path):
-    client(push_run, run, "org/both", template=TEMPLATE)
+    client(push_run, run, "org/both", template=RUN_TEMPLATE)
     before = hub.repository("org/both").files
     client(push_checkpoint, write_checkpoint(tmp_path / "c", rank_0="a"), "org/both", blocking=True, model_type="vqvae")
     after = hub.repository("org/both").files
     assert after == {**before, "last-checkpoint/rank/rank_0": after["last-checkpoint/rank/rank_0"]}
-    client(push_run, run, "org/both", template=TEMPLATE)
+    client(push_run, run, "org/both", template=RUN_TEMPLATE)
     assert "last-checkpoint/rank/rank_0" in hub.repository("org/both").files
 
 
 def test_a_checkpoint_that_is_not_there_is_one_line(hub, client, run, tmp_path):
-    client(push_run, run, "org/no-checkpoint", template=TEMPLATE)
+    client(push_run, run, "org/no-checkpoint", template=RUN_TEMPLATE)
     for repo_id, message in (("org/no-checkpoint", "has no last-checkpoint/"), ("org/none", "There is no repository")):
         with pytest.raises(PublishError, match=message):
             client(fetch_checkpoint, repo_id)
@@ -436,7 +437,7 @@ def test_the_script_publishes_or_says_in_one_line_why_not(hub, run, tmp_path):
 
 
 def test_an_upload_that_is_killed_leaves_the_old_revision(hub, client, own_run, tmp_path):
-    client(push_run, own_run, "org/killed", template=TEMPLATE)
+    client(push_run, own_run, "org/killed", template=RUN_TEMPLATE)
     before = hub.repository("org/killed").at("main")
     write_run(own_run, seed=5)
     hub.calls.clear()
@@ -486,7 +487,7 @@ def published_runs(hub, client, run, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     runs = {f"org/{name}-tiny": write_run(folder / name, name, seed=7) for name in LATENTS}
     for repo_id, path in runs.items():
-        client(push_run, path, repo_id, template=TEMPLATE)
+        client(push_run, path, repo_id, template=RUN_TEMPLATE)
     files = {path: file.content for path, file in hub.repository("org/vqvae-tiny").files.items()}
     del files["modeling_vqvae.py"]
     hub.add_repository("org/code-removed", files=files)

@@ -103,6 +103,46 @@ def test_nothing_imports_scripts_and_no_script_hides_a_standard_module():
             assert level or module.split(".")[0] != "scripts", f"{path.name}:{line} imports a script"
 
 
+# Top-level names that two files define, and why each of them may.
+ONE_WORD_IN_MANY_FILES = {
+    "main": "each command's entry",
+    "run": "what a command does with what was typed",
+    "parse_arguments": "what each command reads",
+    "logger": "one a file, as everywhere in Python",
+    "__all__": "Python's own",
+    "SCRIPT": "the name that a command's messages begin with",
+    "initialize": "an `_init_weights` of the modules of that file",
+    "importance_bound": "the model computes it of a batch, the evaluation of a data set",
+    "generate_images": "each kind of prior has one",
+}
+STILL_TO_RENAME = {
+    "HELD_OUT", "MARGIN", "ROUNDING", "STYLE", "Source", "UNITS", "Window", "_counted", "_figures", "build",
+    "check_weights", "code_atlas", "group_norm", "load", "number", "one_line", "read_metadata",
+}  # fmt: skip
+
+
+def names_defined_in(path: Path):
+    """Names that a file defines at its top level: functions, classes, assigned names."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield from (part.id for part in ast.walk(target) if isinstance(part, ast.Name))
+
+
+def test_a_top_level_name_means_one_thing_in_the_whole_package():
+    files_of = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name in set(names_defined_in(path)):
+            files_of.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
+    several = {name: files for name, files in files_of.items() if len(files) > 1}
+    new = {name: several[name] for name in several.keys() - ONE_WORD_IN_MANY_FILES.keys() - STILL_TO_RENAME}
+    assert not new, f"rename one, or share it: {new}"
+    gone = (ONE_WORD_IN_MANY_FILES.keys() | STILL_TO_RENAME) - several.keys()
+    assert not gone, f"defined once by now, so take it off the list: {sorted(gone)}"
+
+
 def test_every_file_says_whose_it_is():
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
         assert path.read_text().startswith("# Copyright 2026 The hf_autoencoders team."), path

@@ -12,7 +12,7 @@ import pytest
 from training_runs import ROOT, load_script, train_here
 
 from hf_autoencoders.hub.cards import RunError, number
-from hf_autoencoders.hub.results import FIGURES, IDLE, load_results, measure, read_measured, settings_of
+from hf_autoencoders.hub.results import FIGURES, IDLE, knobs_of_flags, load_results, measure, read_measured
 from hf_autoencoders.hub.results_page import pages
 
 
@@ -67,7 +67,7 @@ def test_the_command_of_a_number_gives_the_knobs_that_were_measured(how):
     words = shlex.split(how["command"])
     assert words[:4] == ["accelerate", "launch", "scripts/train.py", "--recipe"]
     assert words[4] == f"scripts/recipes/{how['recipe']}.yaml" and (ROOT / words[4]).is_file()
-    typed = settings_of(["--recipe", str(ROOT / words[4]), *words[5:]])
+    typed = knobs_of_flags(["--recipe", str(ROOT / words[4]), *words[5:]])
     assert {name: value for name, value in typed.items() if name not in IDLE} == how["settings"]
 
 
@@ -206,7 +206,7 @@ def test_the_command_of_a_run_older_than_its_recipe_takes_back_what_came_later(r
     assert not measured.as_recipe
     flags = shlex.split(measured.command)[5:]
     assert {"--train_batch_size=32", "--weight_decay=null", "--output_dir=runs/whole"} <= set(flags)
-    assert settings_of(["--recipe", str(path), *flags]) == measured.run.record["settings"]
+    assert knobs_of_flags(["--recipe", str(path), *flags]) == measured.run.record["settings"]
 
 
 def test_unknown_figures_and_folders_are_named_in_one_line(runs, root, capsys):

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ..hub.converted_folder import facts, write_converted
+from ..hub.converted_folder import facts_of_model, write_converted
 from ..hub.converters import SOURCES, build, conversion_of, left_in_words
 from ..hub.source import Conversion
 from ..hub.source_openai import named_parts
@@ -113,7 +113,7 @@ def report(folder: str, conversion: Conversion, model: PreTrainedModel, compared
         print(f"Left behind: {left_in_words(conversion.left_behind)}.")
     if compared is not None:
         print(f"Largest differences {compared}")
-    print(f"{folder}: {facts(model)}")
+    print(f"{folder}: {facts_of_model(model)}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ REQUIREMENTS = (
     "transformers>=5.18",
 )
 OF_A_MODEL = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
-WRITTEN = ("app.py", "space.json", "requirements.txt", "README.md", "backdrops", "models", PACKAGE.name)
+FILES_OF_SPACE = ("app.py", "space.json", "requirements.txt", "README.md", "backdrops", "models", PACKAGE.name)
 README = """
 Drag through the latent plane of {models} and see what each point decodes to; draw a picture, see it as the model sees
 it, and edit its codes where it has some.
@@ -93,7 +93,7 @@ def write_space(
 
 def clear(folder: Path) -> None:
     """Removes what an earlier `write_space` left; whatever else lies there (a clone's .git) stays."""
-    for name in WRITTEN:
+    for name in FILES_OF_SPACE:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

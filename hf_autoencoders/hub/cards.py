@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 from transformers import AutoConfig, PreTrainedConfig
 
 
-TEMPLATE = Path(__file__).parent / "templates" / "run.md"
+RUN_TEMPLATE = Path(__file__).parent / "templates" / "run.md"
 
 
 class RunError(ValueError):
@@ -30,7 +30,7 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """The folder that train.py leaves, read once.
 
     Attributes:
@@ -74,7 +74,7 @@ class Run:
         return self.dataset_name if is_hub_id else None
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> SavedRun:
     """Reads config.json and metrics.json of a run.
 
     Raises:
@@ -90,7 +90,7 @@ def read_run(folder: str | Path) -> Run:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # strict configs raise classes of their own, none of them a ValueError
         raise RunError(f"{folder / 'config.json'} is no config of this package: {one_line(error)}") from error
-    return Run(folder, config, record)
+    return SavedRun(folder, config, record)
 
 
 def read_json(path: Path, purpose: str) -> dict[str, Any]:
@@ -243,9 +243,9 @@ def number(value: float) -> str:
 # -- the card ----------------------------------------------------------------------------------------------------------
 
 
-def build_card(run: Run, repo_id: str, template: str | Path | None = None) -> ModelCard:
+def build_card(run: SavedRun, repo_id: str, template: str | Path | None = None) -> ModelCard:
     """The card of a run under the name `repo_id`, from `template` (default: templates/run.md beside this file)."""
-    template = Path(template or TEMPLATE)
+    template = Path(template or RUN_TEMPLATE)
     if not template.is_file():
         raise RunError(f"There is no card template {template}; `template` is the path of a Jinja template.")
     config, pictures = run.config, {path.name for path in run.folder.glob("*.png")}
@@ -272,7 +272,7 @@ def build_card(run: Run, repo_id: str, template: str | Path | None = None) -> Mo
     )
 
 
-def card_data(run: Run, repo_id: str) -> ModelCardData:
+def card_data(run: SavedRun, repo_id: str) -> ModelCardData:
     """The YAML header: what the Hub filters by, and the metrics as `model-index`."""
     experiment = {
         "task_type": "image-to-image",
@@ -297,7 +297,7 @@ def card_data(run: Run, repo_id: str) -> ModelCardData:
     )
 
 
-def eval_results_yaml(run: Run) -> tuple[str, str] | None:
+def eval_results_yaml(run: SavedRun) -> tuple[str, str] | None:
     """Path and text of the `.eval_results` file, from which the Hub shows numbers beside the data set.
 
     None if the data set is not on the Hub: each entry must name one that is.
@@ -326,7 +326,7 @@ def model_settings(config: PreTrainedConfig) -> list[tuple[str, Any]]:
     return [(name, getattr(config, name)) for name in names if getattr(config, name) is not None]
 
 
-def training_facts(run: Run) -> list[tuple[str, str]]:
+def training_facts(run: SavedRun) -> list[tuple[str, str]]:
     """How the numbers came about, as far as the run says it: data set, seed, time, versions."""
     shown_elsewhere = {"metrics", "model_type", "command", "settings", "code_histogram", "example_image_tokens"}
     facts = []
@@ -345,7 +345,7 @@ def words(name: str) -> str:
     return str(name).replace("_", " ")
 
 
-def example_tokens(run: Run) -> str | None:
+def example_tokens(run: SavedRun) -> str | None:
     """What the first lines of the card print, if the run noted the tokens of example.png."""
     tokens = run.record.get("example_image_tokens")
     return str(torch.tensor(tokens)) if tokens and (run.folder / "example.png").exists() else None

@@ -1,7 +1,6 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The folder of a converted model: weights, config, image processor, and a card that names the original."""
 
-import hashlib
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -9,11 +8,12 @@ from transformers import PreTrainedModel
 
 from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
+from ..training.checkpoints import sha256
 from .converters import left_in_words
 from .source import Conversion, Source
 
 
-TEMPLATE = Path(__file__).parent / "templates" / "converted.md"
+CONVERTED_TEMPLATE = Path(__file__).parent / "templates" / "converted.md"
 
 
 def write_converted(
@@ -37,15 +37,15 @@ def write_converted(
     size = {"height": config.height, "width": config.width}
     AutoencoderImageProcessorPil(size=size, num_channels=config.num_channels).save_pretrained(folder)
     card = ModelCard.from_template(
-        card_data(source, model),
-        template_path=str(TEMPLATE),
+        converted_card_data(source, model),
+        template_path=str(CONVERTED_TEMPLATE),
         name=folder.name,
         origin=source.origin,
         kind=source.name,
         model_class=type(model).__name__,
         place=place,
         sha256=sha256(files[0]) if len(files) == 1 and files[0].is_file() else None,
-        facts=facts(model),
+        facts=facts_of_model(model),
         notes=conversion.notes,
         left_behind=left_in_words(conversion.left_behind),
         verified=verified,
@@ -56,7 +56,7 @@ def write_converted(
     card.save(folder / "README.md")
 
 
-def card_data(source: Source, model: PreTrainedModel) -> ModelCardData:
+def converted_card_data(source: Source, model: PreTrainedModel) -> ModelCardData:
     licence = source.origin.licence
     return ModelCardData(
         license=licence if licence not in ("other", "unknown") else "other",
@@ -68,7 +68,7 @@ def card_data(source: Source, model: PreTrainedModel) -> ModelCardData:
     )
 
 
-def facts(model: PreTrainedModel) -> str:
+def facts_of_model(model: PreTrainedModel) -> str:
     """Sizes in one sentence."""
     config = model.config
     number = sum(parameter.numel() for parameter in model.parameters())
@@ -77,16 +77,3 @@ def facts(model: PreTrainedModel) -> str:
     if hasattr(config, "codebook_size"):
         return f"{type(model).__name__}, {number:,} weights, {config.codebook_size} codes, {grid} tokens {picture}."
     return f"{type(model).__name__}, {number:,} weights, {grid} latents of {config.latent_channels} numbers {picture}."
-
-
-def sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else digest(opened)
-
-
-def digest(opened) -> str:
-    """As hashlib.file_digest, which Python 3.10 has not."""
-    state = hashlib.sha256()
-    while block := opened.read(1 << 20):
-        state.update(block)
-    return state.hexdigest()

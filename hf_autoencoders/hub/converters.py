@@ -24,7 +24,7 @@ from .source_conv import CONV_SOURCES
 from .source_diffusers import DIFFUSERS_SOURCES
 from .source_openai import OPENAI_SOURCES, named_parts
 from .torch_files import Weights
-from .weight_names import check_weights, listed
+from .weight_names import check_names_and_shapes, listed
 
 
 SOURCES = {source.name: source for source in (*OPENAI_SOURCES, *VQGAN_SOURCES, *CONV_SOURCES, *DIFFUSERS_SOURCES)}
@@ -80,7 +80,7 @@ def build(conversion: Conversion) -> PreTrainedModel:
     with torch.device("meta"):
         model = MODEL_CLASSES[conversion.config.model_type](conversion.config)
     expected = model.state_dict()
-    check_weights(conversion.weights, expected)
+    check_names_and_shapes(conversion.weights, expected)
     dtype = conversion.weights[next(name for name in expected if name.startswith("encoder."))].dtype
     if not dtype.is_floating_point:
         raise ValueError(f"The weights are {str(dtype).removeprefix('torch.')}, no floating point numbers.")

@@ -60,13 +60,13 @@ def export_onnx(model: nn.Module, out: Path, processor: Any = None) -> tuple[str
     pixels = example_pixels(config)
     with torch.no_grad():
         codes = Encode(model)(pixels)
-    metadata = constants(config, processor)
+    metadata = processor_constants(config, processor)
     batch = Dim("batch")
     name = "image_tokens" if codes.dtype == torch.int64 else "latents"
     write(Encode(model), pixels, pixel_axes(config, batch), ("pixel_values", name), out / "encode.onnx", metadata)
     if not config.encoder_only:
         write(Decode(model), codes, code_axes(config, codes, batch), (name, "sample"), out / "decode.onnx", metadata)
-    return (check(model, out),)
+    return (check_onnx(model, out),)
 
 
 def example_pixels(config: Any) -> Tensor:
@@ -112,7 +112,7 @@ def write(
     program.save(str(file))
 
 
-def constants(config: Any, processor: Any = None) -> dict[str, str]:
+def processor_constants(config: Any, processor: Any = None) -> dict[str, str]:
     """Metadata of a graph: JSON values by name."""
     size = {"height": config.height, "width": config.width}
     processor = processor or AutoencoderImageProcessorPil(size=size, num_channels=config.num_channels)
@@ -129,7 +129,7 @@ def plain_value(value: Any) -> Any:
 
 
 @torch.no_grad()
-def check(model: nn.Module, out: Path) -> str:
+def check_onnx(model: nn.Module, out: Path) -> str:
     """Runs the graphs on pictures of another batch and size in onnxruntime, if it is there. Raises ValueError if they
     give other tokens."""
     try:
@@ -140,7 +140,7 @@ def check(model: nn.Module, out: Path) -> str:
     side = (config.height, config.width) if config.backbone == "mlp" else (2 * config.downsample_factor,) * 2
     generator = torch.Generator().manual_seed(1)
     pixels = torch.rand(5, config.num_channels, *side, generator=generator) * 2 - 1
-    codes = run(InferenceSession(out / "encode.onnx"), pixels)
+    codes = run_onnx(InferenceSession(out / "encode.onnx"), pixels)
     expected = Encode(model)(pixels)
     if codes.dtype == torch.int64 and not torch.equal(codes, expected):
         raise ValueError(
@@ -149,11 +149,11 @@ def check(model: nn.Module, out: Path) -> str:
     said = "the same tokens" if codes.dtype == torch.int64 else f"latents within {distance(codes, expected):.2g}"
     if config.encoder_only:
         return f"onnxruntime gives {said}."
-    pictures = run(InferenceSession(out / "decode.onnx"), expected)
+    pictures = run_onnx(InferenceSession(out / "decode.onnx"), expected)
     return f"onnxruntime gives {said}, and pictures within {distance(pictures, Decode(model)(expected)):.2g}."
 
 
-def run(session: Any, given: Tensor) -> Tensor:
+def run_onnx(session: Any, given: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: given.numpy()})[0])
 
 

@@ -66,10 +66,10 @@ def save_pipeline(task: DiffusionTask, model: nn.Module, folder: Path) -> None:
 
 def save_card(task: DiffusionTask, model: nn.Module, folder: Path, record: dict) -> None:
     """README.md of the pipeline in `folder`. `record`: what metrics.json says of the run."""
-    (folder / "README.md").write_text(card(model.unet, record), encoding="utf-8")
+    (folder / "README.md").write_text(pipeline_card(model.unet, record), encoding="utf-8")
 
 
-def card(unet: UNet2DModel, record: dict) -> str:
+def pipeline_card(unet: UNet2DModel, record: dict) -> str:
     """README.md of a pipeline, from measured numbers."""
     if not classes_of(unet):
         call = "pipeline(batch_size=4).images"

@@ -45,7 +45,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 from transformers.utils import logging
 
-from .cards import Run, RunError, build_card, draw_code_usage, eval_results_yaml, one_line, read_json, read_run
+from .cards import RunError, SavedRun, build_card, draw_code_usage, eval_results_yaml, one_line, read_json, read_run
 
 
 logger = logging.get_logger(__name__)
@@ -117,7 +117,7 @@ def push_run(
         with one_line_errors(repository.id):
             return commit_folder(HfApi(token=token), folder, repository, "", REPLACED.fullmatch, commit_message)
 
-    return carry_out(job, folder, blocking)
+    return queue_upload(job, folder, blocking)
 
 
 def push_checkpoint(
@@ -151,7 +151,7 @@ def push_checkpoint(
             prefix = f"{CHECKPOINT_FOLDER}/"
             return commit_folder(api, folder, repository, prefix, lambda path: path.startswith(prefix), message)
 
-    return carry_out(job, folder, blocking)
+    return queue_upload(job, folder, blocking)
 
 
 def fetch_checkpoint(repo_id: str, *, token: str | None = None, revision: str | None = None) -> Path:
@@ -170,7 +170,7 @@ def fetch_checkpoint(repo_id: str, *, token: str | None = None, revision: str | 
     return checkpoint
 
 
-def carry_out(job: Callable[[], Published], folder: Path, blocking: bool) -> Published | Future:
+def queue_upload(job: Callable[[], Published], folder: Path, blocking: bool) -> Published | Future:
     """Queues the job behind earlier uploads, which it must not overtake, and removes its folder when it is done.
 
     A background upload that fails is logged at once, since its Future may be looked at much later.
@@ -201,10 +201,10 @@ def link_or_copy(source: str, target: str) -> None:
 # -- is it a whole run? ------------------------------------------------------------------------------------------------
 
 
-def check_run(run: Run) -> None:
+def check_run(run: SavedRun) -> None:
     """Refuses a run that nobody could load. Raises RunError."""
     check_code(run.folder)
-    check_weights(run)
+    check_weights_of_run(run)
 
 
 def check_code(folder: Path) -> None:
@@ -239,7 +239,7 @@ def check_module(folder: Path, module: str, named_by: str, seen: set[str]) -> No
         check_module(folder, sibling, path.name, seen)
 
 
-def check_weights(run: Run) -> None:
+def check_weights_of_run(run: SavedRun) -> None:
     """The weights must be those of the config: the same names, the same shapes."""
     with torch.device("meta"):
         model = AutoModel.from_config(run.config)
@@ -275,7 +275,7 @@ def saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 # -- one commit --------------------------------------------------------------------------------------------------------
 
 
-def write_card(run: Run, repo_id: str, template: str | Path | None) -> None:
+def write_card(run: SavedRun, repo_id: str, template: str | Path | None) -> None:
     """README.md, code_usage.png and .eval_results/*.yaml into the run's folder."""
     if run.record.get("code_histogram"):
         draw_code_usage(run.record["code_histogram"], run.folder / "code_usage.png")

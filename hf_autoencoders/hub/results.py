@@ -19,7 +19,7 @@ from typing import Any
 from ..evaluation.likelihood import data_setting
 from ..training.knobs import parse_arguments
 from ..training.recipes import recipe_flags
-from .cards import Run, RunError, number, read_json, read_run
+from .cards import RunError, SavedRun, number, read_json, read_run
 
 
 # Paths below the checkout.
@@ -35,7 +35,7 @@ IDLE = frozenset(
 # Of a run, but not for docs/results.json: long lists, and what only its own folder can show.
 LEFT_OUT = ("code_histogram", "example_image_tokens")
 # Of a report: what stands beside a run's own metrics.
-LIKELIHOODS = tuple(f"likelihood_{name}" for name in (
+LIKELIHOOD_METRICS = tuple(f"likelihood_{name}" for name in (
     "images", "num_samples", "importance_bound", "importance_standard_error", "active_units", "units",
 ))  # fmt: skip
 
@@ -72,11 +72,11 @@ class Figure:
 
 
 L_5000 = (("likelihood_num_samples", 5000), ("likelihood_images", 10000))
-NET = (
+SAME_NET = (
     "backbone", "block_out_channels", "hidden_sizes", "latent_channels", "codebook_size", "codebook_dim",
     "train_batch_size", "learning_rate", "optimizer",
 )  # fmt: skip
-NET_AND_EPOCHS = (*NET, "num_train_epochs")
+SAME_NET_AND_EPOCHS = (*SAME_NET, "num_train_epochs")
 ERROR = "mean squared error of the test pictures, pixels in [0, 1]"
 BURDA = "Burda et al. 2016, table 1"
 DALLE = "Ramesh et al. 2021, appendix A (in words)"
@@ -97,7 +97,7 @@ FIGURES = {
     ),
     "active-units": Figure(
         "IWAE, k = 5, against the VAE", "likelihood_active_units", "active units of 50", "22, against 19", BURDA,
-        ">", other="the VAE", needs=(("likelihood_images", 10000),), same=NET,
+        ">", other="the VAE", needs=(("likelihood_images", 10000),), same=SAME_NET,
     ),
     "keras-vqvae": Figure(
         "VQ-VAE, 7x7 codes of 128, MNIST", "nmse", "NMSE of the test pictures", "0.0444",
@@ -113,7 +113,7 @@ FIGURES = {
     ),
     "codebook-512-error": Figure(
         "VQ-VAE, 8x8 codes of 512, against the codebook loss", "mse", ERROR,
-        comparison="<", other="with the codebook loss", same=NET_AND_EPOCHS,
+        comparison="<", other="with the codebook loss", same=SAME_NET_AND_EPOCHS,
     ),
     "fashion-codes": Figure(
         "VQ-VAE, 14x14 codes of 512, Fashion-MNIST, 5 epochs", "codes_used", "codes used over the training set",
@@ -121,15 +121,15 @@ FIGURES = {
     ),
     "dvae-temperature": Figure(
         "dVAE, MNIST: temperature annealed to 1/16", "elbo_gap", "relaxed minus hard ELBO, nats per test picture",
-        "the gap closes", DALLE, "<", other="at a fixed temperature of 1", same=NET_AND_EPOCHS,
+        "the gap closes", DALLE, "<", other="at a fixed temperature of 1", same=SAME_NET_AND_EPOCHS,
     ),
     "dvae-usage": Figure(
         "dVAE, MNIST: kl_weight 6.6", "perplexity", "perplexity over the whole test set", "codebook usage rises", DALLE,
-        ">", other="with kl_weight 0", same=NET_AND_EPOCHS,
+        ">", other="with kl_weight 0", same=SAME_NET_AND_EPOCHS,
     ),
     "dvae-error": Figure(
         "dVAE, MNIST: kl_weight 6.6", "mse", ERROR, "the reconstruction error falls", DALLE,
-        "<", other="with kl_weight 0", same=NET_AND_EPOCHS,
+        "<", other="with kl_weight 0", same=SAME_NET_AND_EPOCHS,
     ),
     "ae-plane": Figure(
         "AE, 2 numbers a picture, MNIST", "negative_log_likelihood", "cross-entropy, nats per test picture",
@@ -154,7 +154,7 @@ class Measured:
         as_recipe: the recipe was followed without changes.
     """
 
-    run: Run
+    run: SavedRun
     recipe: str
     command: str
     evaluation: str | None
@@ -172,7 +172,7 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     path = root / RECIPES / f"{recipe}.yaml"
     if not path.is_file():
         raise RunError(f"{folder} was trained by the recipe {recipe!r}, which is not in {RECIPES}.")
-    planned = settings_of(["--recipe", str(path)])
+    planned = knobs_of_flags(["--recipe", str(path)])
     settings = {name: value for name, value in run.record["settings"].items() if name not in IDLE}
     settings["dataset_name"] = shared_name(settings["dataset_name"], planned["dataset_name"])
     changed = {name: value for name, value in settings.items() if planned.get(name) != value}
@@ -191,14 +191,14 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     return Measured(replace(run, record=record), recipe, command, evaluation, as_recipe)
 
 
-def recipe_of(run: Run) -> str:
+def recipe_of(run: SavedRun) -> str:
     words = [word for part in shlex.split(run.record.get("command", "")) for word in part.split("=", 1)]
     if "--recipe" not in words[:-1]:
         raise RunError(f"{run.folder} does not say which recipe it was trained by.")
     return Path(words[words.index("--recipe") + 1]).stem
 
 
-def settings_of(flags: list[str]) -> dict[str, Any]:
+def knobs_of_flags(flags: list[str]) -> dict[str, Any]:
     """The knobs that these flags of train.py set, as metrics.json holds them."""
     return json.loads(json.dumps(parse_arguments(flags).as_recipe()))
 
@@ -225,7 +225,7 @@ def read_report(folder: Path, name: str, setting: str) -> tuple[dict[str, Any], 
         return {}, None
     report = read_json(path, "the report of scripts/evaluate_model.py")
     metrics = report.get("metrics", {})
-    likelihoods = {key: metrics[key] for key in LIKELIHOODS if key in metrics}
+    likelihoods = {key: metrics[key] for key in LIKELIHOOD_METRICS if key in metrics}
     if "likelihood_num_samples" not in likelihoods:
         return {}, None
     if report.get("data_setting") != setting:
@@ -329,7 +329,7 @@ def load_results(root: Path) -> dict[str, Any]:
     return {**empty, **read_json(path, "start with update_results.py add")} if path.exists() else empty
 
 
-def save_results(results: dict[str, Any], root: Path) -> None:
+def write_results(results: dict[str, Any], root: Path) -> None:
     (root / RESULTS).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from .cards import Run, build_card, number, words
+from .cards import SavedRun, build_card, number, words
 from .results import FIGURES, PICTURE, PICTURES, RECIPES
 
 
@@ -26,15 +26,15 @@ def write_pages(results: dict[str, Any], root: Path) -> None:
 
 def pages(results: dict[str, Any], root: Path) -> dict[str, str]:
     """Path below `root` -> text, of every generated page."""
-    cards = {f"{CARDS}/{recipe}.md": card(recipe, results, root) for recipe in results["runs"]}
+    cards = {f"{CARDS}/{recipe}.md": recipe_card(recipe, results, root) for recipe in results["runs"]}
     return {PAGE: results_page(results), **cards}
 
 
-def card(recipe: str, results: dict[str, Any], root: Path) -> str:
+def recipe_card(recipe: str, results: dict[str, Any], root: Path) -> str:
     """The card that publishing this recipe's run gives, with links that fit into this folder."""
     kept = results["runs"][recipe]
     config = AutoConfig.for_model(**kept["config"])
-    run = Run(root / PICTURES / recipe, config, kept["record"])
+    run = SavedRun(root / PICTURES / recipe, config, kept["record"])
     text = str(build_card(run, f"org/{recipe}"))
     for link, here in {**LINKS, f"]({PICTURE})": f"](images/{recipe}/{PICTURE})"}.items():
         text = text.replace(link, here)
@@ -89,7 +89,9 @@ def not_measured(results: dict[str, Any]) -> str:
 
 def paragraph(entry: dict[str, Any]) -> str:
     """How one number came about."""
-    lines = [f"**{entry['title']}**, {entry['unit']}: {number(entry['measured'])}, {verdict(entry)}. {facts(entry)}"]
+    lines = [
+        f"**{entry['title']}**, {entry['unit']}: {number(entry['measured'])}, {verdict(entry)}. {how_measured(entry)}"
+    ]
     if entry["source"]:
         lines.append(f"Published: {entry['published']}, {entry['source']}.")
     if entry["note"]:
@@ -97,13 +99,13 @@ def paragraph(entry: dict[str, Any]) -> str:
     commands = [entry["command"], entry["evaluation"]]
     if against := entry["against"]:
         what = against["what"]
-        lines.append(f"{what[0].upper()}{what[1:]}: {number(against['measured'])}. {facts(against)}")
+        lines.append(f"{what[0].upper()}{what[1:]}: {number(against['measured'])}. {how_measured(against)}")
         commands += [against["command"], against["evaluation"]]
     block = "\n".join(command for command in commands if command)
     return "\n".join(lines) + f"\n\n```bash\n{block}\n```\n"
 
 
-def facts(entry: dict[str, Any]) -> str:
+def how_measured(entry: dict[str, Any]) -> str:
     threads = {None: "all cores", 1: "1 thread"}.get(entry["threads"], f"{entry['threads']} threads")
     device = f"on a CPU ({threads})" if entry["device"] == "cpu" else f"on {entry['device']}"
     recipe = f"[{entry['recipe']}](../{RECIPES}/{entry['recipe']}.yaml)"

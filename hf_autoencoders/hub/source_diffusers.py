@@ -63,7 +63,7 @@ def diffusers_net(
 
 
 def shared_fields(config: dict[str, Any], image_size: ImageSize | None) -> dict[str, Any]:
-    refuse_foreign(config)
+    refuse_unknown_config(config)
     size = config["sample_size"] if image_size is None else image_size
     return {
         "backbone": "resnet",
@@ -110,7 +110,7 @@ def attention_levels(config: dict[str, Any]) -> list[int]:
     return down
 
 
-def refuse_foreign(config: dict[str, Any]) -> None:
+def refuse_unknown_config(config: dict[str, Any]) -> None:
     """Raises ValueError for what our `resnet` backbone is not, by name."""
     for name, ours in BLOCKS.items():
         foreign = sorted(set(config[name]) - set(ours))

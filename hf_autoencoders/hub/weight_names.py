@@ -83,7 +83,7 @@ def listed(names, most: int = 5) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def check_weights(weights: Weights, expected: Weights) -> None:
+def check_names_and_shapes(weights: Weights, expected: Weights) -> None:
     """Raises ValueError unless both have the same names and, under each, the same shape."""
     complaints = {
         "missing": expected.keys() - weights.keys(),
