@@ -21,7 +21,7 @@ from huggingface_hub.errors import StrictDataclassError
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 from hf_autoencoders.hub.cards import number
 from hf_autoencoders.hub.results import (
-    FIGURES,
+    RESULTS_TO_REACH,
     load_results,
     measure,
     put_bake_off,
@@ -58,7 +58,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="a run of a recipe").add_argument
     add("run", type=Path, help="its folder")
-    add("--figure", nargs="+", default=[], metavar="NAME", help=", ".join(FIGURES))
+    add("--figure", nargs="+", default=[], metavar="NAME", help=", ".join(RESULTS_TO_REACH))
     add("--against", type=Path, metavar="RUN2", help="the run that a comparing figure is about")
     add("--note", help="a sentence that stands beside the figure")
     actions.add_parser("bake-off", help="a table").add_argument("folder", type=Path, help="of scripts/bake_off.py")
@@ -85,7 +85,7 @@ def change(results: dict[str, Any], arguments: argparse.Namespace, root: Path) -
 def lines(results: dict[str, Any]) -> list[str]:
     """One a figure; the last of several entries."""
     stands = {entry["figure"]: f"{number(entry['measured'])}, {verdict(entry)}" for entry in results["figures"]}
-    return [f"{name:20s} {stands.get(name, 'not measured')}" for name in FIGURES]
+    return [f"{name:20s} {stands.get(name, 'not measured')}" for name in RESULTS_TO_REACH]
 
 
 if __name__ == "__main__":

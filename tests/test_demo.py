@@ -20,7 +20,7 @@ from training_runs import load_script
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
-from hf_autoencoders.demo.exhibit import MARGIN, Backdrop, open_exhibit, png_url
+from hf_autoencoders.demo.exhibit import PLANE_MARGIN, Backdrop, open_exhibit, png_url
 from hf_autoencoders.demo.space import REQUIREMENTS, push_space, write_space
 from hf_autoencoders.evaluation import plots
 from hf_autoencoders.hub.publish import PublishError
@@ -111,7 +111,7 @@ def test_the_window_holds_the_codes_and_a_margin(exhibits):
         inside = (points[:, 0] > window.left) & (points[:, 0] < window.right)
         assert inside.double().mean() >= 0.95
         low, high = np.quantile(points[:, 1].numpy(), [0.01, 0.99])
-        assert window.top - high == pytest.approx(MARGIN * (high - low), rel=1e-4)
+        assert window.top - high == pytest.approx(PLANE_MARGIN * (high - low), rel=1e-4)
 
 
 def test_the_axes_lie_where_the_drag_expects_them(exhibits):

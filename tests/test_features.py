@@ -31,7 +31,7 @@ from hf_autoencoders.perception.digits_classifier import (
     load_digits_classifier,
     load_judge,
     read_digits_classifier,
-    read_metadata,
+    read_weights_metadata,
     save_digits_classifier,
 )
 
@@ -124,7 +124,7 @@ def test_the_shipped_net_is_the_pinned_one_and_small():
     net = load_digits_classifier()
     assert net.checksum == CHECKSUM == checksum_of(WEIGHTS)
     assert WEIGHTS.stat().st_size <= 250_000
-    metadata = read_metadata(WEIGHTS)
+    metadata = read_weights_metadata(WEIGHTS)
     assert metadata["seed"] == "0" and float(metadata["test_accuracy"]) >= 0.99
     assert not net.training and all(p.dtype == torch.float32 and not p.requires_grad for p in net.parameters())
 
@@ -191,7 +191,9 @@ def test_the_training_script_makes_a_classifier(tmp_path):
     path = tmp_path / "judge.safetensors"
     accuracy = classifier.store(classifier.fit(train, recipe), test, recipe, path)
     assert accuracy > 0.8
-    assert read_metadata(path)["seed"] == "3" and float(read_metadata(path)["test_accuracy"]) == accuracy
+    assert (
+        read_weights_metadata(path)["seed"] == "3" and float(read_weights_metadata(path)["test_accuracy"]) == accuracy
+    )
     assert classifier.accuracy_on(load_judge(path), test) == accuracy
 
 
@@ -218,7 +220,7 @@ def test_the_shipped_net_knows_99_percent_of_the_mnist_test_set(mnist):
     accuracy = class_accuracy(load_digits_classifier(), pixels, test.labels)
     assert accuracy >= 0.99
     assert accuracy == pytest.approx(
-        float(read_metadata(WEIGHTS)["test_accuracy"]), abs=2e-4
+        float(read_weights_metadata(WEIGHTS)["test_accuracy"]), abs=2e-4
     )  # rounding of another CPU
 
 

@@ -22,7 +22,7 @@ from hf_autoencoders import AutoencoderImageProcessorPil
 from hf_autoencoders.evaluation.metrics import evaluate
 from hf_autoencoders.hub.cards import (
     FAMILIES,
-    METRICS,
+    METRIC_TITLES,
     RUN_TEMPLATE,
     RunError,
     build_card,
@@ -106,7 +106,7 @@ def test_every_number_on_the_card_was_measured_or_set(run):
     config = AutoConfig.from_pretrained(run)
     measured = [number(value) for value in record["metrics"].values()]
     shapes = [str(side) for side in (config.height, config.width, *config.grid_size)]
-    words = [FAMILIES["vqvae"].citation, *(unit for _, unit in METRICS.values()), RUN_TEMPLATE.read_text()]
+    words = [FAMILIES["vqvae"].citation, *(unit for _, unit in METRIC_TITLES.values()), RUN_TEMPLATE.read_text()]
     allowed = numbers_in(" ".join([json.dumps(record), str(config.to_dict()), *measured, *shapes, *words]))
     assert numbers_in(card_of(run)) <= allowed
 
@@ -123,7 +123,7 @@ def test_changing_metrics_json_changes_every_measured_number(own_run):
     write_metrics(own_run, metrics=after)
     new_card = card_of(own_run)
     for name in before:
-        row = rf"\| {re.escape(METRICS[name][0])} \| {{}} \|"
+        row = rf"\| {re.escape(METRIC_TITLES[name][0])} \| {{}} \|"
         assert re.search(row.format(re.escape(number(before[name]))), old_card)
         assert re.search(row.format(re.escape(number(after[name]))), new_card)
         assert not {number(before[name]), str(before[name])} & numbers_in(new_card.split("## Training")[0])
@@ -177,7 +177,7 @@ def test_a_strange_command_does_not_break_the_tables(own_run):
 def test_whatever_evaluation_measures_has_a_title_and_a_unit(model_type):
     config = AutoConfig.for_model(model_type, **SIZES, **LATENTS[model_type])
     figures = evaluate(AutoModel.from_config(config), [{"pixel_values": torch.rand(2, 1, 12, 12)}])
-    assert figures.keys() <= METRICS.keys()
+    assert figures.keys() <= METRIC_TITLES.keys()
 
 
 @pytest.mark.parametrize("model_type", ["ae", "vae", "dvae"])

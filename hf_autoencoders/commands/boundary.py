@@ -15,7 +15,7 @@ from ..training.launch import complain
 from ..training.logs import TrainingDiverged
 
 
-Knobs = TypeVar("Knobs")
+Typed = TypeVar("Typed")
 
 # What is wrong lies outside of our code: in what was typed, in a file, on the disk, on the Hub.
 EXPECTED = (ValueError, OSError, StrictDataclassError, RunError, PublishError, TokenDatasetError)
@@ -31,7 +31,7 @@ class OneLineParser(argparse.ArgumentParser):
         raise ValueError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
 
 
-def run_command(script: str, read: Callable[[], Knobs], work: Callable[[Knobs], None]) -> int:
+def run_command(script: str, read: Callable[[], Typed], work: Callable[[Typed], None]) -> int:
     """Reads what was typed, does the work, and gives the exit code of the process.
 
     0: done. 1: the training diverged. 2: a mistake in what was typed or in a file, or a full disk or memory; one line
@@ -55,9 +55,7 @@ def run_command(script: str, read: Callable[[], Knobs], work: Callable[[Knobs], 
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return complain(
-            script, MemoryError(f"Out of memory: smaller batches or pictures need less ({first_line(error)})")
-        )
+        return complain(script, MemoryError(f"Out of memory: smaller batches or pictures need less ({short(error)})"))
     except KeyboardInterrupt:
         return complain(script, RuntimeError("stopped."), code=130, everywhere=False)
     return 0
@@ -69,5 +67,5 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
-def first_line(error: Exception) -> str:
+def short(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

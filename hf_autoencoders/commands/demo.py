@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 from hf_autoencoders.commands.boundary import OneLineParser, run_command
 from hf_autoencoders.demo import widgets
-from hf_autoencoders.demo.exhibit import HELD_OUT, Exhibit, bytes_url, open_exhibit, png_url
+from hf_autoencoders.demo.exhibit import DOTS, Exhibit, bytes_url, open_exhibit, png_url
 from hf_autoencoders.evaluation import plots
 from hf_autoencoders.training.saved_models import read_json_object
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 def serve(arguments: argparse.Namespace) -> None:
     if gr is None:
         raise ValueError('The demo needs gradio, the extra `demo`: pip install -e ".[demo]"')
-    demo = build(open_all(arguments))
+    demo = build_page(open_all(arguments))
     # On 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as a Space does.
     looks = {"theme": theme(), "css": widgets.PAGE_CSS, "footer_links": []}
     demo.launch(server_port=arguments.port, share=False, ssr_mode=False, **looks)
@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="one model, or two side by side: folder of a run, or Hub id")
     add("--dataset_name", help="whose codes the plane shows: Hub id, folder or 'digits' (default: as the run)")
-    add("--max_eval_samples", type=int, default=HELD_OUT, help="held-out pictures that are read for it")
+    add("--max_eval_samples", type=int, default=DOTS, help="held-out pictures that are read for it")
     add("--port", type=int, help="default: the first free one from 7860 on")
     add("--num_threads", type=int, default=1, help="CPU threads; a picture of 28x28 pixels needs no more than one")
     return parser.parse_args(argv)
@@ -95,7 +95,7 @@ def source_of(entry: dict[str, str]) -> str:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def build(exhibits: list[Exhibit]) -> "gr.Blocks":
+def build_page(exhibits: list[Exhibit]) -> "gr.Blocks":
     """A tab for each thing that the models offer."""
     with gr.Blocks(title="hf_autoencoders", analytics_enabled=False, fill_width=True) as demo:
         gr.HTML(f"<h1>{' and '.join(escape(exhibit.name) for exhibit in exhibits)}</h1>")

@@ -26,7 +26,7 @@ import hf_autoencoders  # noqa: F401  (registers the four models with the Auto c
 from ..evaluation.likelihood import data_setting
 from ..evaluation.report import Knobs, write_report
 from ..evaluation.subject import Subject
-from ..perception.digits_classifier import WEIGHTS, load_judge, read_metadata
+from ..perception.digits_classifier import WEIGHTS, load_judge, read_weights_metadata
 from ..priors.autoregressive import load_prior, sequencer_of
 from ..priors.likelihood import code_nats
 from ..training.augmentation import BINARIZE
@@ -150,7 +150,7 @@ def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
 def describe_judge(path: str | None) -> str:
     """Whose word class accuracy and gaps take, and how often it is right on MNIST's test set."""
     net = WEIGHTS if path is None else path
-    told = read_metadata(net)
+    told = read_weights_metadata(net)
     accuracy = f"{100 * float(told['test_accuracy']):.2f} % right" if "test_accuracy" in told else "accuracy unknown"
     return f"{path or 'the feature net of the package, for gaps only'} (seed {told.get('seed', 'unknown')}, {accuracy})"
 

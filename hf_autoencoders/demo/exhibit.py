@@ -35,13 +35,14 @@ from ..perception.digits_classifier import in_batches
 from ..training import saved_models
 from ..training.data import CachedImages
 from ..training.run_data import images_of_run
+from ..training.text import one_line
 
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 1000  # pictures whose codes are shown in the plane
+DOTS = 1000  # pictures whose codes are shown in the plane
 EXAMPLES = 24  # pictures to begin with
-MARGIN = 0.1  # of the window's sides, around the central 98 % of the codes
+PLANE_MARGIN = 0.1  # of the window's sides, around the central 98 % of the codes
 
 
 # -- what a demo knows of the data -------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def open_exhibit(
     name: str | None = None,
     backdrop: str | Path | None = None,
     dataset_name: str | None = None,
-    max_samples: int = HELD_OUT,
+    max_samples: int = DOTS,
 ) -> "Exhibit":
     """Loads a model and what its demo shows of data.
 
@@ -149,7 +150,7 @@ def open_exhibit(
     """
     if max_samples < 1:
         raise ValueError(f"`max_samples` must be at least 1, got {max_samples}.")
-    model, processor = load_model(source)
+    model, processor = load_pair(source)
     name = name or (Path(source).resolve().name if Path(source).is_dir() else source)
     if backdrop is not None:
         return Exhibit(name, model, processor, Backdrop.load(backdrop))
@@ -167,7 +168,7 @@ def open_exhibit(
     return Exhibit(name, model, processor, backdrop_of(subject, where))
 
 
-def load_model(source: str) -> tuple[Any, Any]:
+def load_pair(source: str) -> tuple[Any, Any]:
     """(model in eval mode, image processor). Raises ValueError in one line."""
     model, processor = saved_models.load_model(source), saved_models.load_processor(source)
     if not (hasattr(model, "reconstruct") and hasattr(model, "interpolate")):
@@ -180,10 +181,6 @@ def own_samples(model: Any, number: int) -> CachedImages:
     generator = torch.Generator().manual_seed(0)
     parts = [model.sample(min(250, number - start), generator=generator) for start in range(0, number, 250)]
     return CachedImages(to_bytes(torch.cat(parts)))
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # -- a model on show ---------------------------------------------------------------------------------------------------
@@ -222,7 +219,7 @@ class Exhibit:
     def window(self) -> Window:
         """The central codes and a margin, where gaps begin."""
         inner = central_window(self.backdrop.points)
-        x, y = MARGIN * (inner.right - inner.left), MARGIN * (inner.top - inner.bottom)
+        x, y = PLANE_MARGIN * (inner.right - inner.left), PLANE_MARGIN * (inner.top - inner.bottom)
         return Window(inner.left - x, inner.right + x, inner.bottom - y, inner.top + y)
 
     @cached_property

@@ -25,7 +25,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..hub.publish import FOREIGN_TO_NOBODY, Published, PublishError, commit_folder, one_line_errors, refuse_read_only
-from .exhibit import HELD_OUT, Exhibit, open_exhibit
+from .exhibit import DOTS, Exhibit, open_exhibit
 
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ def write_space(
     app: str | Path,
     title: str | None = None,
     dataset_name: str | None = None,
-    max_samples: int = HELD_OUT,
+    max_samples: int = DOTS,
 ) -> Path:
     """Writes the folder of a Space that shows one model or two.
 

@@ -154,12 +154,12 @@ def measure_samples(
     reference_features = in_batches(net, reference)
     figures: dict[str, float] = {"samples": len(samples), "reference_images": len(reference), "neighbours": k}
     for pixels, classes, suffix in ((samples, labels, ""), (real, real_labels, "_of_real_data")):
-        of_one = _figures(in_batches(net, pixels), reference_features, k) | _judged(judge, pixels, classes)
+        of_one = _distances(in_batches(net, pixels), reference_features, k) | _judged(judge, pixels, classes)
         figures |= {name + suffix: value for name, value in of_one.items()}
     return figures
 
 
-def _figures(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
+def _distances(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
     return {"fd_cnn": frechet_distance(features, reference), **vars(measure_coverage(features, reference, k))}
 
 

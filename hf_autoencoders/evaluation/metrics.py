@@ -207,7 +207,7 @@ def evaluate(
     totals = totals.merged()
     if not totals.sums["images"]:
         raise ValueError("No image to evaluate on: the evaluation batches are empty on every process.")
-    return _figures(totals, data_variance)
+    return _metrics(totals, data_variance)
 
 
 def _bare(model: nn.Module, accelerator: Any) -> nn.Module:
@@ -280,7 +280,7 @@ def _shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: t
         if numbers is None:
             numbers = _numbers(seen, len(pixels), _is_prepared(batches, accelerator))
         done, seen = done + 1, seen + len(pixels)
-        yield pixels, numbers, _counted(batches, accelerator, len(pixels))
+        yield pixels, numbers, _rows_of_batch(batches, accelerator, len(pixels))
     while pixels is not None and done < rounds:
         done += 1
         yield pixels, numbers, 0
@@ -306,7 +306,7 @@ def _rounds(batches: Iterable) -> int:
     return 0 if None in lengths else max(lengths)
 
 
-def _counted(batches: Any, accelerator: Any, size: int) -> int:
+def _rows_of_batch(batches: Any, accelerator: Any, size: int) -> int:
     """Images of this batch that are no repetition.
 
     A loader that accelerate prepared fills the last round up with images from the start, so that all processes get
@@ -358,7 +358,7 @@ def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Modu
         totals.add_codes(tokens, bare.codebook_size)
 
 
-def _figures(totals: Totals, data_variance: float | None) -> dict[str, float]:
+def _metrics(totals: Totals, data_variance: float | None) -> dict[str, float]:
     sums = totals.sums
     images, entries = sums["images"], sums["entries"]
     mse = sums["squared_error"] / entries

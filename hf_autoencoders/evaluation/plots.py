@@ -330,7 +330,7 @@ def code_usage(counts: Tensor, title: str) -> Figure:
 
 
 @styled
-def code_atlas(patches: Tensor, counts: Tensor, title: str, limit: int = 256) -> Figure:
+def draw_code_atlas(patches: Tensor, counts: Tensor, title: str, limit: int = 256) -> Figure:
     """What each code paints, (K, C, s, s) in [-1, 1], by frequency `counts` (K,); a frame marks the code's own cell."""
     total = int((counts > 0).sum())
     used = counts.argsort(descending=True)[: min(limit, total)]

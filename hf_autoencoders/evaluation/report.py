@@ -299,7 +299,7 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
             Picture("code_usage", plots.code_usage(counts, title), f"Over {len(tokens):,} held-out pictures."),
             Picture(
                 "code_atlas",
-                plots.code_atlas(patches, counts[0], f"{subject.name}: what each code{level} paints"),
+                plots.draw_code_atlas(patches, counts[0], f"{subject.name}: what each code{level} paints"),
                 "The mean of the decoded pixels around all places of a code (number above), the most frequent first; "
                 "the frame is the code's own cell.",
             ),

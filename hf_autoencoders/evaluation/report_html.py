@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 
-STYLE = """
+REPORT_CSS = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -24,7 +24,7 @@ dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 # Ends of names and the unit that goes with them; the first that fits counts.
-UNITS = (
+UNITS_BY_ENDING = (
     (("psnr",), "dB"),
     (
         ("negative_log_likelihood", "kl", "elbo", "loss", "floor", "bound", "rate", "likelihood_reconstruction"),
@@ -52,12 +52,12 @@ def unit_of(name: str) -> str:
         return "nats/image"
     if "accepted" in name:
         return "share, 0 to 1"
-    return next((unit for ends, unit in UNITS if name.endswith(ends)), "")
+    return next((unit for ends, unit in UNITS_BY_ENDING if name.endswith(ends)), "")
 
 
-def number(value: Any) -> str:
+def report_number(value: Any) -> str:
     """
-    >>> number(0.0382050), number(10000.0), number("grey levels")
+    >>> report_number(0.0382050), report_number(10000.0), report_number("grey levels")
     ('0.03821', '10,000', 'grey levels')
     """
     if isinstance(value, str):
@@ -73,7 +73,7 @@ def build_html(name: str, facts: dict[str, str], pages: Iterable[Any], files: di
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{escape(name)}</title><style>{STYLE}</style></head>
+<title>{escape(name)}</title><style>{REPORT_CSS}</style></head>
 <body>
 <h1>{escape(name)}</h1>
 {definitions(facts)}
@@ -117,7 +117,7 @@ def shown_names(names: Iterable[str], title: str) -> list[str]:
 def table(shown: dict[str, Any], names: Iterable[str]) -> str:
     """`shown`: value by the name that is shown. `names`: those of the metrics, which tell the units."""
     rows = "".join(
-        f'<tr><td>{escape(name)}</td><td class="number">{escape(number(value))}</td>'
+        f'<tr><td>{escape(name)}</td><td class="number">{escape(report_number(value))}</td>'
         f"<td>{escape(unit_of(metric))}</td></tr>"
         for (name, value), metric in zip(shown.items(), names, strict=True)
     )

@@ -18,6 +18,8 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from transformers import AutoConfig, PreTrainedConfig
 
+from ..training.text import cell, one_line
+
 
 RUN_TEMPLATE = Path(__file__).parent / "templates" / "run.md"
 
@@ -114,10 +116,6 @@ def check_metrics(path: Path, record: dict[str, Any]) -> None:
             raise RunError(f"{path}: the metric {name} must be a finite number, got {value!r}.")
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +180,7 @@ FAMILIES = {
 
 
 # What evaluation/metrics.py measures: title and unit. A metric of another name is shown under its own name.
-METRICS = {
+METRIC_TITLES = {
     "images": ("Images measured", "images"),
     "mse": ("Mean squared error", "pixels in [0, 1]"),
     "nmse": ("Normalised mean squared error", "share of the pixels' variance"),
@@ -216,16 +214,19 @@ METRICS = {
 
 
 def metric_title(name: str) -> str:
-    return METRICS[name][0] if name in METRICS else name
+    return METRIC_TITLES[name][0] if name in METRIC_TITLES else name
 
 
 def metric_unit(name: str) -> str:
-    return METRICS[name][1] if name in METRICS else ""
+    return METRIC_TITLES[name][1] if name in METRIC_TITLES else ""
 
 
 def metric_rows(metrics: dict[str, float]) -> list[tuple[str, str, str]]:
-    """Title, value and unit of each metric, in the order of METRICS, those of other names last."""
-    order = [*(name for name in METRICS if name in metrics), *(name for name in metrics if name not in METRICS)]
+    """Title, value and unit of each metric, in the order of METRIC_TITLES, those of other names last."""
+    order = [
+        *(name for name in METRIC_TITLES if name in metrics),
+        *(name for name in metrics if name not in METRIC_TITLES),
+    ]
     return [(metric_title(name), number(metrics[name]), metric_unit(name)) for name in order]
 
 
@@ -349,14 +350,6 @@ def example_tokens(run: SavedRun) -> str | None:
     """What the first lines of the card print, if the run noted the tokens of example.png."""
     tokens = run.record.get("example_image_tokens")
     return str(torch.tensor(tokens)) if tokens and (run.folder / "example.png").exists() else None
-
-
-def cell(value: Any) -> str:
-    """Text that fits into one cell of a Markdown table."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    if isinstance(value, (list, tuple)):
-        text = ", ".join(map(cell, value))
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 # -- the picture of the codebook ---------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModel
 from transformers.utils import logging
 
-from .cards import RunError, SavedRun, build_card, draw_code_usage, eval_results_yaml, one_line, read_json, read_run
+from ..training.text import one_line
+from .cards import RunError, SavedRun, build_card, draw_code_usage, eval_results_yaml, read_json, read_run
 
 
 logger = logging.get_logger(__name__)

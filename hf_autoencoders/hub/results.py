@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.likelihood import data_setting
+from ..training.folder import PICTURE
 from ..training.knobs import parse_arguments
 from ..training.recipes import recipe_flags
 from .cards import RunError, SavedRun, number, read_json, read_run
 
 
 # Paths below the checkout.
-RESULTS, RECIPES, PICTURES = "docs/results.json", "scripts/recipes", "model_cards/images"
-PICTURE, LARGEST_PICTURE = "reconstructions.png", 30_000  # bytes of a picture that goes with a card
+RESULTS, RECIPES, PICTURES_OF_CARDS = "docs/results.json", "scripts/recipes", "model_cards/images"
+LARGEST_PICTURE = 30_000  # bytes of a picture that goes with a card
 
 COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
@@ -41,7 +42,7 @@ LIKELIHOOD_METRICS = tuple(f"likelihood_{name}" for name in (
 
 
 @dataclass(frozen=True)
-class Figure:
+class ResultToReach:
     """A number to reach.
 
     Attributes:
@@ -82,60 +83,64 @@ BURDA = "Burda et al. 2016, table 1"
 DALLE = "Ramesh et al. 2021, appendix A (in words)"
 VQ_WAE = "Vuong et al. 2023, table 1"
 
-FIGURES = {
-    "deep-ae": Figure(
+RESULTS_TO_REACH = {
+    "deep-ae": ResultToReach(
         "Deep autoencoder, 30 numbers a picture, MNIST", "squared_error", "squared error per test picture",
         "3.00 (30 principal components: 13.87)", "Hinton & Salakhutdinov 2006, figure 2", "<=", 3.0,
     ),
-    "vae-likelihood": Figure(
+    "vae-likelihood": ResultToReach(
         "VAE, 50 units, 2x200 tanh, dynamically binarised MNIST", "likelihood_importance_bound",
         "-L_5000, nats per test picture", "86.76", BURDA, "<=", 86.8, needs=L_5000, minutes=60,
     ),
-    "iwae-likelihood": Figure(
+    "iwae-likelihood": ResultToReach(
         "The same net trained by the importance weighted bound, k = 5", "likelihood_importance_bound",
         "-L_5000, nats per test picture", "85.54", BURDA, "<=", 86.0, needs=L_5000, minutes=60,
     ),
-    "active-units": Figure(
+    "active-units": ResultToReach(
         "IWAE, k = 5, against the VAE", "likelihood_active_units", "active units of 50", "22, against 19", BURDA,
         ">", other="the VAE", needs=(("likelihood_images", 10000),), same=SAME_NET,
     ),
-    "keras-vqvae": Figure(
+    "keras-vqvae": ResultToReach(
         "VQ-VAE, 7x7 codes of 128, MNIST", "nmse", "NMSE of the test pictures", "0.0444",
         "Keras' VQ-VAE example, 30 epochs, training pictures", "<=", 0.042,
     ),
-    "codebook-512": Figure(
+    "codebook-512": ResultToReach(
         "VQ-VAE, 8x8 codes of 512, MNIST padded to 32x32", "perplexity", "perplexity over the whole test set",
         "301.8 (SQ-VAE), 507.7 (VQ-WAE)", VQ_WAE, ">=", 350.0,
     ),
-    "codebook-512-plain": Figure(
+    "codebook-512-plain": ResultToReach(
         "The same net with the codebook loss", "perplexity", "perplexity over the whole test set", "47.2 (VQ-VAE)",
         VQ_WAE,
     ),
-    "codebook-512-error": Figure(
+    "codebook-512-error": ResultToReach(
         "VQ-VAE, 8x8 codes of 512, against the codebook loss", "mse", ERROR,
         comparison="<", other="with the codebook loss", same=SAME_NET_AND_EPOCHS,
     ),
-    "fashion-codes": Figure(
+    "fashion-codes": ResultToReach(
         "VQ-VAE, 14x14 codes of 512, Fashion-MNIST, 5 epochs", "codes_used", "codes used over the training set",
         "17 (codebook loss), 201 (moving averages), 457 (lattice)", "Khalil et al. 2023", ">=", 457.0,
     ),
-    "dvae-temperature": Figure(
+    "dvae-temperature": ResultToReach(
         "dVAE, MNIST: temperature annealed to 1/16", "elbo_gap", "relaxed minus hard ELBO, nats per test picture",
         "the gap closes", DALLE, "<", other="at a fixed temperature of 1", same=SAME_NET_AND_EPOCHS,
     ),
-    "dvae-usage": Figure(
+    "dvae-usage": ResultToReach(
         "dVAE, MNIST: kl_weight 6.6", "perplexity", "perplexity over the whole test set", "codebook usage rises", DALLE,
         ">", other="with kl_weight 0", same=SAME_NET_AND_EPOCHS,
     ),
-    "dvae-error": Figure(
+    "dvae-error": ResultToReach(
         "dVAE, MNIST: kl_weight 6.6", "mse", ERROR, "the reconstruction error falls", DALLE,
         "<", other="with kl_weight 0", same=SAME_NET_AND_EPOCHS,
     ),
-    "ae-plane": Figure(
+    "ae-plane": ResultToReach(
         "AE, 2 numbers a picture, MNIST", "negative_log_likelihood", "cross-entropy, nats per test picture",
     ),
-    "vae-plane": Figure("VAE, 2 numbers a picture, MNIST", "elbo", "ELBO with grey levels, nats per test picture"),
-    "dvae": Figure("dVAE, 7x7 codes of 128, MNIST", "elbo", "hard ELBO with grey levels, nats per test picture"),
+    "vae-plane": ResultToReach(
+        "VAE, 2 numbers a picture, MNIST", "elbo", "ELBO with grey levels, nats per test picture",
+    ),
+    "dvae": ResultToReach(
+        "dVAE, 7x7 codes of 128, MNIST", "elbo", "hard ELBO with grey levels, nats per test picture",
+    ),
 }  # fmt: skip
 
 
@@ -243,9 +248,9 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
     Raises:
         RunError: no figure of this name, a metric that the run lacks, or another run missing or given in vain.
     """
-    if name not in FIGURES:
-        raise RunError(f"There is no figure {name!r}; there are {', '.join(FIGURES)}.")
-    figure = FIGURES[name]
+    if name not in RESULTS_TO_REACH:
+        raise RunError(f"There is no figure {name!r}; there are {', '.join(RESULTS_TO_REACH)}.")
+    figure = RESULTS_TO_REACH[name]
     if (figure.other is None) != (other is None):
         wants = f"needs a second run ({figure.other}): --against" if figure.other else "compares no second run"
         raise RunError(f"The figure {name} {wants}.")
@@ -273,7 +278,7 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
     }
 
 
-def check_comparison(figure: Figure, measured: Measured, other: Measured) -> None:
+def check_comparison(figure: ResultToReach, measured: Measured, other: Measured) -> None:
     """Raises RunError where two runs differ in more than what they are compared for."""
     one, two = ({**run.run.record["settings"], "seed": run.run.record["seed"]} for run in (measured, other))
     for knob in ("seed", *figure.same):
@@ -281,7 +286,7 @@ def check_comparison(figure: Figure, measured: Measured, other: Measured) -> Non
             raise RunError(f"{figure.title}: the runs differ in {knob}, {one.get(knob)} and {two.get(knob)}.")
 
 
-def to_reach(figure: Figure, target: float | None) -> str | None:
+def to_reach(figure: ResultToReach, target: float | None) -> str | None:
     """In words; None where there is nothing to reach."""
     if figure.comparison is None:
         return None
@@ -289,7 +294,7 @@ def to_reach(figure: Figure, target: float | None) -> str | None:
     return f"{figure.comparison} {number(target)}{within}"
 
 
-def value_of(figure: Figure, measured: Measured) -> float:
+def value_of(figure: ResultToReach, measured: Measured) -> float:
     metrics, folder = measured.run.metrics, measured.run.folder
     for name, value in figure.needs:
         if metrics.get(name) != value:
@@ -299,7 +304,7 @@ def value_of(figure: Figure, measured: Measured) -> float:
     return metrics[figure.metric]
 
 
-def how(figure: Figure, measured: Measured) -> dict[str, Any]:
+def how(figure: ResultToReach, measured: Measured) -> dict[str, Any]:
     """Recipe, command, knobs, seed, seconds, device, threads, data and day of a run."""
     record, dataset = measured.run.record, measured.run.dataset
     from_report = figure.metric.startswith("likelihood_")
@@ -334,10 +339,10 @@ def write_results(results: dict[str, Any], root: Path) -> None:
 
 
 def put_entry(results: dict[str, Any], entry: dict[str, Any]) -> None:
-    """Adds an entry in the order of FIGURES; one of the same figure and command is replaced."""
+    """Adds an entry in the order of RESULTS_TO_REACH; one of the same figure and command is replaced."""
     same = ("figure", "command")
     kept = [old for old in results["figures"] if any(old[key] != entry[key] for key in same)]
-    results["figures"] = sorted([*kept, entry], key=lambda one: list(FIGURES).index(one["figure"]))
+    results["figures"] = sorted([*kept, entry], key=lambda one: list(RESULTS_TO_REACH).index(one["figure"]))
 
 
 def put_card(results: dict[str, Any], measured: Measured, root: Path) -> None:
@@ -347,7 +352,7 @@ def put_card(results: dict[str, Any], measured: Measured, root: Path) -> None:
     config = {name: value for name, value in config.items() if name not in of_transformers}
     results["runs"][measured.recipe] = {"config": config, "record": measured.run.record}
     results["runs"] = dict(sorted(results["runs"].items()))
-    picture, place = measured.run.folder / PICTURE, root / PICTURES / measured.recipe
+    picture, place = measured.run.folder / PICTURE, root / PICTURES_OF_CARDS / measured.recipe
     if picture.is_file() and picture.stat().st_size <= LARGEST_PICTURE:
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, place / PICTURE)

@@ -6,11 +6,12 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from ..training.folder import PICTURE
 from .cards import SavedRun, build_card, number, words
-from .results import FIGURES, PICTURE, PICTURES, RECIPES
+from .results import PICTURES_OF_CARDS, RECIPES, RESULTS_TO_REACH
 
 
-PAGE, CARDS = "docs/RESULTS.md", "model_cards"  # below the checkout
+PAGE, CARDS_FOLDER = "docs/RESULTS.md", "model_cards"  # below the checkout
 BAKE_OFF, BAKE_OFF_SECONDS = "Quantizers in one net", 300  # that a run of it may train
 # What is named differently here than in a repository on the Hub.
 LINKS = {
@@ -26,7 +27,7 @@ def write_pages(results: dict[str, Any], root: Path) -> None:
 
 def pages(results: dict[str, Any], root: Path) -> dict[str, str]:
     """Path below `root` -> text, of every generated page."""
-    cards = {f"{CARDS}/{recipe}.md": recipe_card(recipe, results, root) for recipe in results["runs"]}
+    cards = {f"{CARDS_FOLDER}/{recipe}.md": recipe_card(recipe, results, root) for recipe in results["runs"]}
     return {PAGE: results_page(results), **cards}
 
 
@@ -34,7 +35,7 @@ def recipe_card(recipe: str, results: dict[str, Any], root: Path) -> str:
     """The card that publishing this recipe's run gives, with links that fit into this folder."""
     kept = results["runs"][recipe]
     config = AutoConfig.for_model(**kept["config"])
-    run = SavedRun(root / PICTURES / recipe, config, kept["record"])
+    run = SavedRun(root / PICTURES_OF_CARDS / recipe, config, kept["record"])
     text = str(build_card(run, f"org/{recipe}"))
     for link, here in {**LINKS, f"]({PICTURE})": f"](images/{recipe}/{PICTURE})"}.items():
         text = text.replace(link, here)
@@ -82,7 +83,7 @@ def verdict(entry: dict[str, Any]) -> str:
 
 def not_measured(results: dict[str, Any]) -> str:
     there = {entry["figure"] for entry in results["figures"]}
-    titles = [f"{figure.title}: {figure.unit}" for name, figure in FIGURES.items() if name not in there]
+    titles = [f"{figure.title}: {figure.unit}" for name, figure in RESULTS_TO_REACH.items() if name not in there]
     titles += [] if results["bake_off"] else [BAKE_OFF]
     return "Not measured yet:\n\n" + "".join(f"- {title}\n" for title in titles) if titles else ""
 

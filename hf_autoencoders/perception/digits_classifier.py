@@ -92,7 +92,7 @@ def read_digits_classifier(path: str | Path) -> DigitsClassifier:
     return net.eval().requires_grad_(False)
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
+def read_weights_metadata(path: str | Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         return file.metadata() or {}
 

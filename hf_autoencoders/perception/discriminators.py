@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def discriminator_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with the most groups up to 32 that divide `channels`."""
     return nn.GroupNorm(max(groups for groups in range(1, 33) if channels % groups == 0), channels)
 
@@ -45,10 +45,10 @@ class PooledDiscriminator(nn.Module):
         channels = width
         for level in range(levels):
             wider = width * min(2 ** (level + 1), 8)
-            layers += [nn.Conv2d(channels, wider, 3, padding=1), Blur(), group_norm(wider), nn.LeakyReLU(0.1)]
+            layers += [nn.Conv2d(channels, wider, 3, padding=1), Blur(), discriminator_norm(wider), nn.LeakyReLU(0.1)]
             channels = wider
         self.body = nn.Sequential(
-            *layers, nn.Conv2d(channels, channels, 3, padding=1), group_norm(channels), nn.LeakyReLU(0.1)
+            *layers, nn.Conv2d(channels, channels, 3, padding=1), discriminator_norm(channels), nn.LeakyReLU(0.1)
         )
         self.head = nn.Conv2d(channels, 1, 1)
 
@@ -74,7 +74,7 @@ class PatchDiscriminator(nn.Module):
             wider, stride = width * min(2**level, 8), 2 if level < levels else 1
             layers += [
                 nn.Conv2d(channels, wider, 4, stride=stride, padding=1, bias=False),
-                group_norm(wider),
+                discriminator_norm(wider),
                 nn.LeakyReLU(0.2),
             ]
             channels = wider

@@ -20,6 +20,7 @@ from ..models.modeling_image_token_lm import ImageTokenLM
 from ..training.arguments import Arguments
 from ..training.checkpoints import write_atomically
 from ..training.engine import Run
+from ..training.folder import CARD
 from ..training.task import Task
 from .autoregressive import build_prior, generate_images
 from .cards import image_token_lm_card, prior_card
@@ -33,7 +34,7 @@ from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
 
 
-CARD, IMAGE_TOKEN_LM = "README.md", "image_token_lm"
+IMAGE_TOKEN_LM = "image_token_lm"
 
 
 class PriorTask(Task):

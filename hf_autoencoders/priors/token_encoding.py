@@ -21,6 +21,7 @@ from torch import Tensor
 from ..models.codebooks import perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
+from ..training.folder import CARD
 from ..training.image_columns import undecoded
 from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
 from .ahead import ahead
@@ -30,7 +31,7 @@ from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry
 from .token_shards import as_table, check_tokens, sha256_of
 
 
-CARD, UNFINISHED = "README.md", ".encoding"
+UNFINISHED = ".encoding"
 STREAM_PICTURES = 64  # that a stream is known by
 
 

@@ -17,6 +17,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
+from .text import one_line
+
 
 # What reading a damaged or foreign file ends in, inside of the libraries that read it.
 OF_BAD_FILES = (
@@ -38,8 +40,7 @@ def reading(name: str | Path, what: str = "model") -> Iterator[None]:
     except UnusableModel:
         raise
     except OF_BAD_FILES as error:
-        text = " ".join(str(error).split())[:500]
-        raise UnusableModel(f"{name} holds no {what} that can be loaded: {text or type(error).__name__}") from error
+        raise UnusableModel(f"{name} holds no {what} that can be loaded: {one_line(error)[:500]}") from error
 
 
 def load_model(name: str, revision: str = "main", auto_class: Any = AutoModel, **overrides: Any) -> PreTrainedModel:
@@ -86,7 +87,7 @@ def read_json_object(path: Path, problem: Callable[[str], Exception] = UnusableM
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise problem(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise problem(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise problem(f"{path} must hold a JSON object ({{...}}), got {type(content).__name__}.")
     return content

@@ -1,0 +1,68 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Text as people are shown it: an error in one line, and words that stay words inside of Markdown.
+
+Names of folders, classes and data sets come from anywhere. On a card they must neither end the code block or the cell
+that they stand in, nor begin a heading, a link, or HTML.
+"""
+
+import json
+import re
+from typing import Any
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, without line breaks; the type of an error that says nothing.
+
+    >>> one_line(ValueError("two\\n  lines")), one_line(KeyError())
+    ('two lines', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def plain_text(text: Any) -> str:
+    """As text of a Markdown line: its special characters lose their meaning.
+
+    >>> print(plain_text("a|b <i> *c* `d`"))
+    a\\|b \\<i\\> \\*c\\* \\`d\\`
+    """
+    return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(str(text).split()))
+
+
+def cell(value: Any) -> str:
+    """As one cell of a Markdown table.
+
+    >>> cell(0.25), cell([1, 2]), cell("a|b")
+    ('0.25', '1, 2', 'a\\\\|b')
+    """
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(cell, value))
+    return plain_text(f"{value:.6g}" if isinstance(value, float) else value)
+
+
+def table_rows(rows: list[tuple[Any, ...]]) -> str:
+    """Rows of a Markdown table, without its head."""
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """As a code block, whose fence is longer than any run of backticks inside.
+
+    >>> print(fenced("a\\n```\\nb"))
+    ````
+    a
+    ```
+    b
+    ````
+    """
+    longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip(chr(10))}\n{fence}"
+
+
+def python_string(text: str) -> str:
+    """As a string of Python source, in double quotes, on one line.
+
+    >>> print(python_string('a"b'))
+    "a\\"b"
+    """
+    return json.dumps(text)
