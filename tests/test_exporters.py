@@ -155,8 +155,9 @@ def test_every_format_is_tried_here():
 def test_mistakes_in_the_command_are_one_line(tmp_path, capsys):
     vqvae().save_pretrained(tmp_path / "run")
     (tmp_path / "file").write_text("")
+    capsys.readouterr()
     for run, to, out, says in (
-        ("none", "taming", "out", "none"),
+        ("none", "taming", "out", "There is no file or folder"),
         ("run", "flava", "out", "FlavaImageCodebook cannot hold this model"),
         ("run", "onnx", "out.safetensors", "onnx is written to a folder"),
         ("run", "taming", "file", "is a file"),

@@ -63,7 +63,8 @@ def settings_of(name: str | Path, revision: str | None) -> tuple[dict[str, Any],
     if index is None:
         config = file_of(name, "config.json", revision)
         if config is None:
-            raise ValueError(f"{name} has no config.json: it is no folder or Hub repository of a saved model.")
+            asked = "" if Path(name).is_dir() else ", or the Hub cannot be asked"
+            raise ValueError(f"{name} has no config.json, so it holds no saved model{asked}.")
         return read_settings(config), None
     parts = [part for part in PIPELINE_PARTS if part in read_settings(index)]
     config = file_of(name, f"{parts[0]}/config.json", revision) if parts else None

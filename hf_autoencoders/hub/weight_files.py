@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors import safe_open
 
 from .torch_files import Checkpoint, Weights, first_line, read_torch_file
@@ -126,8 +126,10 @@ def file_of(name: str | Path, file: str, revision: str | None) -> Path | None:
         return Path(name) / file if (Path(name) / file).is_file() else None
     try:
         return Path(hf_hub_download(str(name), file, revision=revision))
-    except EntryNotFoundError:
+    except EntryNotFoundError:  # also where the Hub cannot be asked, and nothing lies in the cache
         return None
+    except HFValidationError as error:
+        raise ValueError(f"There is no file or folder {name}, and it is no Hub id.") from error
 
 
 def folder_of(name: str | Path, revision: str | None = None, subfolder: str | None = None) -> Path:
@@ -141,7 +143,7 @@ def folder_of(name: str | Path, revision: str | None = None, subfolder: str | No
     prefix = f"{subfolder}/" if subfolder else ""
     config = file_of(name, f"{prefix}config.json", revision)
     if config is None:
-        raise ValueError(f"{name} has no {prefix}config.json, so it is no repository of a saved model.")
+        raise ValueError(f"{name} has no {prefix}config.json, or the Hub cannot be asked.")
     for file in (f"{prefix}{stem}.{end}" for end in ("safetensors", "bin") for stem in WEIGHT_FILES):
         if file_of(name, file, revision) is not None:
             return config.parent
