@@ -72,7 +72,10 @@ def as_table(content: bytes, path: Path) -> Any:
     import pyarrow.parquet as parquet
 
     try:
-        return parquet.read_table(pyarrow.BufferReader(content))
+        table = parquet.read_table(pyarrow.BufferReader(content))
+        table.validate(full=True)
+        "".join(table.column_names)  # raises where a name is no text
+        return table
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise TokenDatasetError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from error
 
