@@ -4,6 +4,7 @@
 import copy
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +17,13 @@ from transformers import AutoImageProcessor, AutoModel
 
 from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.metrics import count_codes
+from hf_autoencoders.training import launch
 from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
 from hf_autoencoders.training.health import CodebookHealth
+from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.logs import TrainingDiverged, Window
 from hf_autoencoders.training.pictures import reconstruction_sheet
 
@@ -336,3 +340,26 @@ def test_averages_of_16_bit_weights_keep_what_16_bits_would_lose():
             assert model.weight.item() == torch.tensor(by_hand).to(torch.bfloat16).item()
     assert averages.averages[0].item() == pytest.approx(by_hand, rel=1e-5) and by_hand > 1.04
     assert model.weight.item() == 2.0
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("0", 0.0), ("5", 5.0)])
+def test_deepspeed_clips_gradients_by_the_knob_and_not_by_its_own_default(limit, expected, tmp_path):
+    """`gradient_clipping: auto` would become 1.0 in accelerate; a number is left alone."""
+    settings = {"gradient_clipping": "auto"}
+    plugin = SimpleNamespace(zero_stage=2, deepspeed_config=settings)
+    accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
+    flags = tiny("ae", tmp_path, "--max_grad_norm", limit, "--train_batch_size", "8")
+    launch.prepare_for_deepspeed(accelerator, parse_arguments(flags))
+    assert settings == {"gradient_clipping": expected, "train_micro_batch_size_per_gpu": 8}
+
+
+@pytest.mark.parametrize("model_type", ["vqvae", "dvae"])
+def test_codebook_statistics_come_before_a_backward_that_may_be_a_whole_step(model_type, tmp_path, monkeypatch):
+    """DeepSpeed's backward is its optimizer step, too."""
+    order = []
+    update, backward = AutoencoderTask.update_state, Accelerator.backward
+    monkeypatch.setattr(AutoencoderTask, "update_state", lambda *args: (order.append("update"), update(*args)))
+    monkeypatch.setattr(Accelerator, "backward", lambda *args: (order.append("backward"), backward(*args)))
+    flags = ("--gradient_accumulation_steps", "2", "--train_batch_size", "8", "--max_train_steps", "2")
+    assert train_here(tiny(model_type, tmp_path / "run", *SHORT, *flags)) == 0
+    assert order == ["backward", "update", "backward"] * 2

@@ -13,6 +13,7 @@ from accelerate.utils import DistributedType
 from training_runs import train_here
 
 from hf_autoencoders.training import assembly
+from hf_autoencoders.training.launch import keep_losses_in_float32
 
 
 start_accelerator = assembly.start_accelerator
@@ -28,6 +29,9 @@ def start_sharding(arguments) -> Accelerator:
         state_dict_type="FULL_STATE_DICT",
         cpu_ram_efficient_loading=False,
     )
+    if accelerator.mixed_precision != "no":
+        accelerator.state.fsdp_plugin.set_mixed_precision(accelerator.mixed_precision)
+    keep_losses_in_float32(accelerator)
     for state in (accelerator.state, PartialState()):
         state.distributed_type = DistributedType.FSDP
     return accelerator

@@ -2,6 +2,7 @@
 """The start and the stop of a process: the accelerator with its guards, CPU threads, and signals."""
 
 import ctypes
+import dataclasses
 import functools
 import os
 import re
@@ -50,7 +51,9 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
     )
     check_launch(accelerator, run.expected_processes, training.exact_resume)
     if accelerator.distributed_type is DistributedType.DEEPSPEED:
-        _prepare_for_deepspeed(accelerator, arguments)
+        prepare_for_deepspeed(accelerator, arguments)
+    if accelerator.distributed_type is DistributedType.FSDP:
+        keep_losses_in_float32(accelerator)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -183,7 +186,7 @@ def _installed(tracker: str) -> bool:
     return found[tracker]()
 
 
-def _prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
+def prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
     """DeepSpeed wants the batch size, which Accelerate reads off a prepared loader and ours is not one, and it clips
     gradients itself: "auto" would be 1.0, whatever --max_grad_norm says. Not run yet."""
     if arguments.training.ema_weights is not None and accelerator.state.deepspeed_plugin.zero_stage == 3:
@@ -193,6 +196,13 @@ def _prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     settings["train_micro_batch_size_per_gpu"] = arguments.training.train_batch_size
     settings["gradient_clipping"] = float(arguments.training.max_grad_norm or 0)  # 0: no clipping
+
+
+def keep_losses_in_float32(accelerator: Accelerator) -> None:
+    """FSDP2 in 16 bits: accelerate's policy rounds every output, and so nats per image to three digits."""
+    plugin = accelerator.state.fsdp_plugin
+    if hasattr(policy := plugin.mixed_precision_policy, "output_dtype"):
+        plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=None)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
