@@ -13,7 +13,7 @@ from training_runs import ROOT, load_script, train_here
 
 from hf_autoencoders.hub.cards import RunError, number
 from hf_autoencoders.hub.results import IDLE, RESULTS_TO_REACH, knobs_of_flags, load_results, measure, read_measured
-from hf_autoencoders.hub.results_page import facts, pages
+from hf_autoencoders.hub.results_page import how_measured, pages
 
 
 RESULTS = load_results(ROOT)
@@ -224,5 +224,5 @@ def test_what_did_not_work_is_written_down_once(root):
 
 def test_the_page_names_the_device_that_a_run_was_trained_on():
     entry = {**ENTRIES[0], "device": "cuda (NVIDIA H100)", "threads": None}
-    assert f"s on cuda (NVIDIA H100), {entry['date']}" in facts(entry)
-    assert "s on a CPU (1 thread), " in facts({**entry, "device": "cpu", "threads": 1})
+    assert f"s on cuda (NVIDIA H100), {entry['date']}" in how_measured(entry)
+    assert "s on a CPU (1 thread), " in how_measured({**entry, "device": "cpu", "threads": 1})
