@@ -131,6 +131,12 @@ def test_tokens_may_be_nested_lists_or_numpy_arrays(net):
         assert torch.equal(model.decode_image_tokens(given), expected)
 
 
+def test_float_latents_may_be_numpy_arrays():
+    model = trained("ae-conv")
+    latents = model.encode(images()).latents.detach()
+    assert torch.equal(model.decode(latents.numpy()).sample, model.decode(latents).sample)
+
+
 @every_net
 def test_the_one_attention_implementation_may_be_named_at_load_time(net, tmp_path):
     trained(net).save_pretrained(tmp_path)

@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def train(name: str, dtype: torch.dtype, wrap, steps: int) -> dict:
     return {key: value.full_tensor() if isinstance(value, DTensor) else value for key, value in found.items()}
 
 
+def follow_broken_batches(name: str) -> dict:
+    """State of a codebook after three batches, the first of which sets it; one process has a broken picture in each."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    model = make_model(name).double().train()
+    for step, broken in enumerate((torch.nan, torch.inf, -torch.inf)):
+        pixels = batch_of(step, torch.float64)
+        pixels[40, :, 3] = broken  # in the second process's half
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pixels out of range
+            model.quantize(model.encode_pixels(pixels.chunk(world)[rank]))
+    return model.quantize.state_dict()
+
+
 WRAPPED = {}  # models built before the process group
 
 
@@ -107,6 +121,7 @@ def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
 PARTS = {"float64": (torch.float64, 50), "float32": (torch.float32, 20), "sharded": (torch.float64, 8)}
 # A codebook that gradients move *and* data sets loses the latter when it is sharded: train.py refuses those under FSDP.
 SHARDED = ("vq", "ema", "simvq", "fsq", "residual")
+FOLLOWERS = ("vq-data", "l2", "ema", "residual")  # codebooks that averages, k-means and revival write to
 CASES = [(part, name) for part in PARTS for name in (SHARDED if part == "sharded" else QUANTIZERS)]
 
 
@@ -124,6 +139,8 @@ def main(out: str):
     for part, name in CASES:
         dtype, steps = PARTS[part]
         results[part, name] = train(name, dtype, wraps[part], steps)
+    for name in FOLLOWERS:
+        results["broken", name] = follow_broken_batches(name)
     if not dist.is_initialized():
         torch.save(results, out)
         return
@@ -175,6 +192,14 @@ def test_two_processes_train_like_one(runs, part, name):
         error = (first[key].double() - expected.double()).abs().max()
         largest = expected.double().abs().max().clamp_min(1e-300)
         assert error <= tolerance(part, name, key) * largest, f"{key} differs by {error / largest:.2g}"
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_a_broken_picture_on_one_process_enters_no_codebook_on_any(runs, name):
+    alone, first, second = (run["broken", name] for run in runs)
+    for key, expected in alone.items():
+        assert expected.isfinite().all() and torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["vq-data", "l2", "ema", "ema-l2", "residual"])

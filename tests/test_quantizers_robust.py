@@ -134,6 +134,19 @@ def test_a_codebook_that_is_held_still_does_not_move_in_training(name):
     assert any(not torch.equal(value, before[key]) for key, value in quantizer.state_dict().items())
 
 
+def test_statistics_that_are_never_applied_are_an_error_and_not_a_leak(monkeypatch):
+    monkeypatch.setattr("hf_autoencoders.models.quantizer_vq.MOST_WAITING", 3)
+    quantizer = build("ema")
+    quantizer.defer_state_updates(True)
+    for _ in range(2):  # each update lets three more wait
+        for step in range(3):
+            quantizer(vectors(2, 4, 3, 5, seed=step))
+        quantizer.apply_state_updates()
+    with pytest.raises(RuntimeError, match=r"`defer_state_updates\(False\)`"):
+        for step in range(4):
+            quantizer(vectors(2, 4, 3, 5, seed=step))
+
+
 # ---- Precision -------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +227,14 @@ def test_the_way_of_accelerators_finds_the_codes_of_the_cpu(size, dim, offset):
     codes = look_up._nearest_of_five(latents, codebook)
     assert torch.equal(codes, look_up.nearest_codes(latents, codebook))
     assert worst_excess(latents, codebook, codes) <= 1e-5
+
+
+@pytest.mark.parametrize("size", [50, 1500])
+def test_among_many_ties_the_way_of_accelerators_finds_a_code_that_is_as_near(size):
+    latents, codebook = vectors(500, 3).mul(3).round(), vectors(size, 3, seed=1).mul(2).round()
+    ways = (look_up._nearest_of_five, look_up.nearest_codes)
+    five, exact = ((latents - codebook[way(latents, codebook)]).square().sum(1) for way in ways)
+    assert torch.equal(five, exact)
 
 
 def test_the_way_of_accelerators_gives_ties_to_the_lowest_index_and_broken_rows_a_valid_one():

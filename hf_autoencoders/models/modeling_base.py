@@ -18,6 +18,7 @@ from .codebook_tensors import initialize as initialize_codebook
 from .forward_outputs import DecoderOutput
 from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
+from .noise import device_of
 from .pixels import check_pixels, warn_of_range
 from .precision import compute_dtype, float32_island, may_be_read
 
@@ -168,6 +169,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
             ValueError: tokens outside the codebook, a shape that is no grid, or a model without decoder.
         """
         self.check_has_decoder()
+        if not isinstance(latents, Tensor):  # nested lists or a numpy array
+            latents = torch.as_tensor(latents, device=device_of(next(self.decoder.parameters())))
         logits = self.decode_latents(self.latents_to_decode(latents, force_not_quantize, shape))
         return self.as_return_type(DecoderOutput(sample=self.likelihood.mean(logits), logits=logits), return_dict)
 

@@ -80,8 +80,6 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
         return self.freeze_codebook or bool(has_adapter)
 
     def latents_to_decode(self, latents: Tensor, force_not_quantize: bool, shape: tuple[int, ...] | None) -> Tensor:
-        if not isinstance(latents, Tensor):  # nested lists or a numpy array of tokens
-            latents = torch.as_tensor(latents, device=device_of(next(self.decoder.parameters())))
         if latents.is_floating_point():
             if latents.dim() != 4:
                 raise ValueError(f"Float latents have four axes (B, D, h, w), got shape {tuple(latents.shape)}.")

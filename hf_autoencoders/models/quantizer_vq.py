@@ -55,6 +55,7 @@ class VectorQuantizer(Quantizer):
         self.state = self.make_state()
         self._deferred = False
         self._gathered = None  # statistics (K, 1 + D) of this process since the last update
+        self._waiting = 0  # training steps in these statistics
         self._gathered_rows = []  # and the vectors themselves, (N, D) each, if codes may be revived
 
     def compares_directions(self, config) -> bool:
@@ -148,7 +149,18 @@ class VectorQuantizer(Quantizer):
         self._deferred = deferred
 
     def gather_statistics(self, z: Tensor, codes: Tensor) -> None:
-        """Adds a micro-batch (N, D), (N,) to what `apply_state_updates` will apply."""
+        """Adds a micro-batch (N, D), (N,) to what `apply_state_updates` will apply.
+
+        Raises:
+            RuntimeError: that is not called: the codebook would never move, and memory would fill.
+        """
+        self._waiting += not torch.compiler.is_compiling()
+        if self._waiting > MOST_WAITING:
+            raise RuntimeError(
+                f"Statistics of {MOST_WAITING} forwards in training wait for `apply_state_updates`. Call it once an "
+                f"optimizer step, or `defer_state_updates(False)`; after a Trainer that was interrupted between two "
+                f"steps, `accelerate.state.GradientState._reset_state()`."
+            )
         statistics = code_statistics(z, codes, self.size)
         self._gathered = statistics if self._gathered is None else self._gathered + statistics
         if self.revives:
@@ -159,7 +171,7 @@ class VectorQuantizer(Quantizer):
         if self._gathered is None:
             return
         statistics, rows = sum_over_processes(self._gathered), self._gathered_rows
-        self._gathered, self._gathered_rows = None, []
+        self._gathered, self._gathered_rows, self._waiting = None, [], 0
         self.follow(statistics[:, 0], statistics[:, 1:])
         if self.revives:
             self.revive_dead_codes(torch.cat(rows))
@@ -182,6 +194,7 @@ class VectorQuantizer(Quantizer):
         counts.copy_(torch.where(dead, expected, counts))
 
 
+MOST_WAITING = 4096  # more micro-batches than any optimizer step has
 MOST_REVIVED = 1024  # codes in one step: bounds what is sent between processes for a large codebook
 
 
