@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKL, VQModel
+from peer_nets import CHAMELEON, JANUS, drawn, pictures
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModel, Emu3VQVAE, Emu3VQVAEConfig, FlavaImageCodebook
@@ -135,15 +136,6 @@ BLOCKS = {
 }
 
 
-def drawn(net, seed=0):
-    net.load_state_dict(seeded_weights({name: list(w.shape) for name, w in net.state_dict().items()}, seed))
-    return net.eval()
-
-
-def pictures(side=16, seed=1):
-    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("prefix, convolutions", [("first_stage_model.", True), ("", True), ("", False)])
 def test_one_file_under_ldm_s_names_is_diffusers_autoencoder(tmp_path, prefix, convolutions):
@@ -208,12 +200,6 @@ def test_flava_s_codebook_encodes_and_refuses_to_decode(tmp_path):
     assert torch.equal(AutoModel.from_pretrained(tmp_path / "ours").get_image_tokens(pictures()), tokens)
 
 
-CHAMELEON = {
-    "embed_dim": 6, "num_embeddings": 24, "latent_channels": 8, "resolution": 16, "base_channels": 32,
-    "channel_multiplier": [1, 2], "num_res_blocks": 1, "attn_resolutions": [8],
-}  # fmt: skip
-
-
 def test_chameleon_s_tokenizer_is_taming_s_encoder(tmp_path):
     net = drawn(ChameleonVQVAE(ChameleonVQVAEConfig(**CHAMELEON)))
     kind, compared, model, conversion = verified(saved(net, tmp_path))
@@ -224,8 +210,7 @@ def test_chameleon_s_tokenizer_is_taming_s_encoder(tmp_path):
 
 
 def test_janus_tokenizer_decodes_vectors_of_length_one_and_compares_them_as_they_are(tmp_path):
-    fields = {name: value for name, value in CHAMELEON.items() if name not in ("resolution", "attn_resolutions")}
-    net = drawn(JanusVQVAE(JanusVQVAEConfig(**fields, num_patches=8)))
+    net = drawn(JanusVQVAE(JanusVQVAEConfig(**JANUS, num_patches=8)))
     kind, compared, model, conversion = verified(saved(net, tmp_path))
     assert kind == "janus-vq" and compared.stages["codes that differ"] == 0
     assert compared.stages["latents"] <= 1e-5 and compared.stages["pixels"] <= 1e-5
