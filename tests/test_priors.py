@@ -365,7 +365,7 @@ def test_the_sampling_script_draws_a_grid(trained, tokenizer, tmp_path, capsys):
         (["--num_images", 10**12], "`num_images` must be a whole number in 1..1048576"),
         (["--seed", -1], "--seed must lie in 0.."),
         (["--columns", 0], "--batch_size and --columns must be at least 1"),
-        (["--prior", tmp_path / "nothing"], "cannot be loaded"),
+        (["--prior", tmp_path / "nothing"], "holds no model that can be loaded"),
         (["--judge", "x", "--prior", trained], "--judge has no effect without --measure"),
         (["--top_q", 1], "Unknown argument '--top_q'"),
         (["--labels", 3], "--labels has no effect without --prior"),

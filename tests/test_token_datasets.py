@@ -363,7 +363,7 @@ def test_mistakes_are_one_line(saved, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert says.lower() in error.lower() and "\n" not in error
     assert encode_dataset.main(["--model", str(tmp_path / "nothing"), "--output_dir", str(tmp_path)]) == 2
-    assert "cannot be loaded" in capsys.readouterr().err
+    assert "holds no model that can be loaded" in capsys.readouterr().err
     assert (tmp_path / "photo.txt").read_text() == "mine"
 
 
