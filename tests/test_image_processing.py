@@ -359,6 +359,15 @@ def test_the_pil_backend_resizes_as_pil_does(resample):
     assert np.array_equal(processor.to_uint8(COLOR)[0].permute(1, 2, 0), expected)
 
 
+@pytest.mark.parametrize(("came", "resized"), [((100, 100), (96, 96)), ((50, 200), (64, 256)), ((7, 5), (134, 96))])
+def test_proportions_are_kept_until_the_size_is_covered(backend, came, resized):
+    image = np.random.default_rng(0).integers(0, 256, (*came, 3), dtype=np.uint8)
+    size = {"height": 64, "width": 96}
+    out = backend(size=size, keep_proportions=True, do_center_crop=True, crop_size=size).to_uint8(image)
+    stretched = backend(size=dict(zip(size, resized, strict=True)), do_center_crop=True, crop_size=size)
+    assert out.shape == (1, 3, 64, 96) and torch.equal(out, stretched.to_uint8(image))
+
+
 def test_resized_floats_keep_their_precision_and_range(backend):
     levels = np.zeros((28, 28))
     levels[:, 14:] = 1
@@ -603,7 +612,7 @@ def test_without_torchvision_its_backend_says_so():
 
 def test_defaults_in_the_docstring_are_the_defaults():
     documented = image_processing_autoencoder.AutoencoderImageProcessorKwargs.__doc__
-    for name in ("do_grayscale", "background_color", "fill_value", "max_pixels"):
+    for name in ("do_grayscale", "keep_proportions", "background_color", "fill_value", "max_pixels"):
         line = next(line for line in documented.splitlines() if line.strip().startswith(name))
         assert line.rstrip("):").split()[-1] == str(getattr(AutoencoderImageProcessorPil, name))
 

@@ -273,6 +273,23 @@ def test_a_coloured_picture_in_a_grey_set_is_named(tmp_path, monkeypatch):
         load(tmp_path, size=None, eval_split="train")
 
 
+def test_a_size_that_is_no_square_is_cropped_not_stretched(photos):
+    red, green = load(photos, size=[16, 32], eval_split="train").train[2][:2].float()  # of a picture of 300 x 400
+    across, along = (red[8, 30] - red[8, 1]) / 255 * 400 / 29, (green[14, 16] - green[1, 16]) / 255 * 300 / 13
+    assert across == pytest.approx(400 / 32, rel=0.05) and along == pytest.approx(400 / 32, rel=0.1)
+
+
+def test_a_held_out_split_of_another_size_is_refused_before_anything_is_trained(tmp_path):
+    for split, size in (("train", 16), ("test", 24)):
+        (tmp_path / split).mkdir()
+        for number in range(2):
+            ramp(size, size).save(tmp_path / split / f"{number}.png")
+    with pytest.raises(DataError, match=r"'train' have .* \(3, 16, 16\), those of 'test' \(3, 24, 24\): --image_size"):
+        load(tmp_path, size=None)
+    with pytest.raises(DataError, match=r"'train' have"):
+        load(tmp_path, size=None, streaming=True)
+
+
 def test_pictures_of_mixed_sizes_say_which_flag_helps(photos):
     with pytest.raises(DataError, match=r"those before it .*: --image_size brings all to one size"):
         load(photos, size=None)

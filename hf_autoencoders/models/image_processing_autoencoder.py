@@ -54,6 +54,9 @@ class AutoencoderImageProcessorKwargs(ImagesKwargs, total=False):
         takes arrays that have it already. None means 1 with `do_grayscale`, else 3.
     do_grayscale (`bool`, *optional*, defaults to False):
         Drop the colour (ITU-R 601 luma, the integers of PIL's "L"); with `num_channels=3`, three equal channels.
+    keep_proportions (`bool`, *optional*, defaults to False):
+        With height and width in `size`: resize until the picture just covers them, for a centre crop to follow, in
+        place of stretching it.
     background_color (`int`, *optional*, defaults to 255):
         Grey level 0..255 on which transparent pictures are laid: white, as a browser shows them.
     fill_value (`int`, *optional*, defaults to 0):
@@ -65,6 +68,7 @@ class AutoencoderImageProcessorKwargs(ImagesKwargs, total=False):
 
     num_channels: int | None
     do_grayscale: bool | None
+    keep_proportions: bool | None
     background_color: int | None
     fill_value: int | None
     max_pixels: int | None
@@ -78,6 +82,7 @@ class _AutoencoderImageProcessing:
 
     num_channels = None
     do_grayscale = False
+    keep_proportions = False
     do_convert_rgb = None  # None and True: `num_channels` decides; False: channels stay as they come
     background_color = 255
     max_pixels = 89_478_485
@@ -223,6 +228,7 @@ class _AutoencoderImageProcessing:
         do_pad: bool | None,
         pad_size: SizeDict | None,
         fill_value: int,
+        keep_proportions: bool | None,
         do_rescale: bool | None,
         max_pixels: int | None,
         **unused,
@@ -232,9 +238,10 @@ class _AutoencoderImageProcessing:
         on_levels = do_rescale or stack.dtype == torch.uint8  # else floats on a range that only the caller knows
         fill = fill_value if on_levels else fill_value / 255
         if do_resize and do_center_crop:
-            stack = _near_the_centre(stack, size, _height_width(crop_size, "crop_size"), max_pixels)
+            crop = _height_width(crop_size, "crop_size")
+            stack = _near_the_centre(stack, size, crop, keep_proportions, max_pixels)
         came = tuple(stack.shape[-2:])
-        if do_resize and (target := _output_size(came, size)) != came:
+        if do_resize and (target := _output_size(came, size, keep_proportions)) != came:
             _check_target(came, target, max_pixels)
             stack = self._resize_stack(stack, *target, resample)
             if on_levels and stack.is_floating_point():
@@ -278,8 +285,12 @@ class _AutoencoderImageProcessing:
         return pixels.clamp(0, 1)
 
 
-def _output_size(height_width: tuple[int, int], size: SizeDict) -> tuple[int, int]:
+def _output_size(height_width: tuple[int, int], size: SizeDict, keep_proportions: bool | None) -> tuple[int, int]:
     """(height, width) after a resize to `size`."""
+    if size.height and size.width and keep_proportions:
+        scale = max(size.height / height_width[0], size.width / height_width[1])
+        height, width = (round(length * scale) for length in height_width)
+        return max(size.height, height), max(size.width, width)
     if size.height and size.width:
         return size.height, size.width
     if size.shortest_edge:
@@ -300,10 +311,12 @@ def _check_target(came: tuple[int, int], target: tuple[int, int], max_pixels: in
         )
 
 
-def _near_the_centre(stack: Tensor, size: SizeDict, crop: tuple[int, int], max_pixels: int | None) -> Tensor:
+def _near_the_centre(
+    stack: Tensor, size: SizeDict, crop: tuple[int, int], keep_proportions: bool | None, max_pixels: int | None
+) -> Tensor:
     """A long thin picture whose resize is too large, cut around its centre to more than the centre crop will show."""
     came = tuple(stack.shape[-2:])
-    target = _output_size(came, size)
+    target = _output_size(came, size, keep_proportions)
     if max_pixels is None or target[0] * target[1] <= max_pixels:
         return stack
     for dim, length, resized, shown in zip((-2, -1), came, target, crop, strict=True):

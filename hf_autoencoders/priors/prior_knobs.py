@@ -58,6 +58,13 @@ class PictureArguments:
     max_train_samples: int | None = knob(None, "train on the first so many pictures")
     max_eval_samples: int | None = knob(None, "evaluate on the first so many pictures")
     binarize: Literal["none", "fixed"] = knob("none", "fixed: draw each pixel from its grey level, once")
+    pixel_range: list[float] | None = knob(
+        None, "black and white of array columns and float pictures (default: 0 255, 0 1 or 0 65535, as is found)"
+    )
+    skip_corrupt: bool = knob(False, "leave out and count pictures that cannot be decoded (default: stop at the first)")
+    unknown_labels: Literal["refuse", "ignore"] = knob(
+        "refuse", "classes that only the held-out split has: refuse them, or ignore (such a picture has no class)"
+    )
 
 
 @dataclass
@@ -67,7 +74,10 @@ class TokenArguments(PictureArguments):
     token_dataset: str | None = knob(None, "folder or Hub id that encode_dataset.py wrote, in place of pictures")
 
 
-OF_PICTURES = {"dataset_name", "dataset_config", "image_column", "label_column", "binarize"}
+OF_PICTURES = {
+    "dataset_name", "dataset_config", "image_column", "label_column", "binarize", "pixel_range", "skip_corrupt",
+    "unknown_labels",
+}  # fmt: skip
 LANGUAGE_MODELS = ("llama", "gpt2")
 NEVER_READ = frozenset({"init_output_bias", "hub_strategy"})  # of the shared groups
 

@@ -186,14 +186,17 @@ class _Choice:
         train_rows = self.rows(*train_part, limits[0], column, names)
         eval_rows = self.rows(*eval_part, limits[1], column, names)
         self.look_at(train_rows)
-        return ImageSplits(
-            name=self.name,
-            train=self.images(train_rows, augmentation),
-            eval=self.images(eval_rows, augmentation.for_evaluation()),
-            train_split=train,
-            eval_split=eval_part[1],
-            notes=self.notes,
-        )
+        trained = self.images(train_rows, augmentation)
+        held_out = self.images(eval_rows, augmentation.for_evaluation())
+        return self.splits(trained, held_out, train, eval_part[1])
+
+    def splits(self, train: Images, evaluation: IndexedImages, train_split: str, eval_split: str) -> ImageSplits:
+        if train.image_shape != evaluation.image_shape:
+            raise DataError(
+                f"Pictures of split {train_split!r} have (channels, height, width) {train.image_shape}, those of "
+                f"{eval_split!r} {evaluation.image_shape}: --image_size brings both to one size."
+            )
+        return ImageSplits(self.name, train, evaluation, train_split, eval_split, self.notes)
 
     def divide(self, tables: dict[str, Any], train: str, evaluation: str | None) -> tuple[tuple, tuple]:
         """(table, split name, row numbers) to train on and to evaluate on, holding out where needed."""
@@ -281,7 +284,7 @@ class _Choice:
             shuffle=self.stream_shuffle, held_out=keys, limit=limits[0], pixel_range=self.pixel_range,
             skip_corrupt=self.skip_corrupt,
         )  # fmt: skip
-        return ImageSplits(self.name, images, held_out, train, name, self.notes)
+        return self.splits(images, held_out, train, name)
 
     def hold_out(self, stream: Any, split: str, column: str, limit: int) -> tuple[Any, frozenset[int]]:
         """Up to `limit` pictures, about each tenth of those read, chosen by their own bytes; and their keys."""

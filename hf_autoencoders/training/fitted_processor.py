@@ -59,9 +59,11 @@ def _shaping(fit: str, height: int, width: int) -> dict[str, Any]:
     target = {"height": height, "width": width}
     if fit == "pad":
         return {"do_resize": False, "do_pad": True, "pad_size": target}
-    if fit == "stretch" or height != width:
+    if fit == "stretch":
         return {"do_resize": True, "size": target}
-    return {"do_resize": True, "size": {"shortest_edge": height}, "do_center_crop": True, "crop_size": target}
+    size = {"shortest_edge": height} if height == width else target
+    steps = {"do_resize": True, "size": size, "do_center_crop": True, "crop_size": target}
+    return steps if height == width else {**steps, "keep_proportions": True}
 
 
 def _channels_of(image: Any) -> int:
