@@ -284,9 +284,9 @@ def test_a_held_out_split_of_another_size_is_refused_before_anything_is_trained(
         (tmp_path / split).mkdir()
         for number in range(2):
             ramp(size, size).save(tmp_path / split / f"{number}.png")
-    with pytest.raises(DataError, match=r"'train' have .* \(3, 16, 16\), those of 'test' \(3, 24, 24\): --image_size"):
+    with pytest.raises(DataError, match=r"'train' are 3x16x16, those of 'test' 3x24x24 .*: --image_size"):
         load(tmp_path, size=None)
-    with pytest.raises(DataError, match=r"'train' have"):
+    with pytest.raises(DataError, match=r"'train' are 3x16x16"):
         load(tmp_path, size=None, streaming=True)
 
 

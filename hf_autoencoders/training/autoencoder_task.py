@@ -59,7 +59,6 @@ class AutoencoderTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         self.fitted, self.images = read_images(accelerator, self.arguments)
         self.train_set = self.images.train
-        check_shapes(self.images)
         say(describe_images(self.images))
 
     def data_identity(self) -> dict[str, Any]:
@@ -213,16 +212,6 @@ def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedP
     with accelerator.main_process_first():
         images = load_images(data.dataset_name, to_uint8=processor, seed=arguments.run.seed, **knobs)
     return processor, images
-
-
-def check_shapes(images: ImageSplits) -> None:
-    """Raises ValueError where the images to be judged by are of another size, which would be seen at the end only."""
-    shapes = ["x".join(map(str, part.image_shape)) for part in (images.train, images.eval)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"Images of split {images.train_split!r} are {shapes[0]}, those of {images.eval_split!r} {shapes[1]} "
-            "(channels x height x width): --image_size brings all to one size."
-        )
 
 
 def describe_images(images: ImageSplits) -> str:

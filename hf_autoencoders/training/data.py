@@ -191,10 +191,12 @@ class _Choice:
         return self.splits(trained, held_out, train, eval_part[1])
 
     def splits(self, train: Images, evaluation: IndexedImages, train_split: str, eval_split: str) -> ImageSplits:
-        if train.image_shape != evaluation.image_shape:
+        """Refuses images to be judged by that are of another size, which would be seen at the end only."""
+        shapes = ["x".join(map(str, part.image_shape)) for part in (train, evaluation)]
+        if shapes[0] != shapes[1]:
             raise DataError(
-                f"Pictures of split {train_split!r} have (channels, height, width) {train.image_shape}, those of "
-                f"{eval_split!r} {evaluation.image_shape}: --image_size brings both to one size."
+                f"Images of split {train_split!r} are {shapes[0]}, those of {eval_split!r} {shapes[1]} "
+                "(channels x height x width): --image_size brings all to one size."
             )
         return ImageSplits(self.name, train, evaluation, train_split, eval_split, self.notes)
 
