@@ -18,6 +18,10 @@ from hf_autoencoders.training.knobs import AUTOENCODER_KNOBS
 # What each knob is set to, beside which others, and what it must change: 'weights' of the last step (seen in the last
 # checkpoint), 'metrics', 'files', 'out' (the screen) or 'folder'; 'refused' where it can have no effect in this run.
 WARM = ("--gumbel_temperature_start", "3", "--gumbel_temperature_steps", "9")
+PLAYING = (
+    "--adversarial_weight", "0.5", "--discriminator_start", "0", "--adversarial_start", "0", "--adversarial_ramp_steps",
+    "9", "--discriminator_width", "4", "--discriminator_levels", "1",
+)  # fmt: skip
 KNOBS = {
     "output_dir": ("elsewhere", (), "folder"),
     "overwrite": ("true", (), "overwrites"),
@@ -87,6 +91,23 @@ KNOBS = {
     "gumbel_temperature_start": ("2", WARM, "weights", "dvae"),
     "gumbel_temperature_steps": ("5", WARM, "weights", "dvae"),
     "gumbel_temperature_schedule": ("linear", WARM, "weights", "dvae"),
+    "perceptual_model": ("digits", (), "weights"),
+    "perceptual_weight": ("1", ("--perceptual_model", "digits"), "weights"),
+    "perceptual_logits_weight": ("1", ("--perceptual_model", "digits"), "weights"),
+    "perceptual_layers": ("1", ("--perceptual_model", "digits"), "weights"),
+    "perceptual_size": ("16", ("--perceptual_model", "digits"), "weights"),
+    "adversarial_weight": ("0.1", PLAYING, "weights"),
+    "adversarial_loss": ("softplus", PLAYING, "weights"),
+    "adversarial_start": ("1", PLAYING, "weights"),
+    "adversarial_ramp_steps": ("1", PLAYING, "weights"),
+    "adversarial_adaptive": ("true", PLAYING, "weights"),
+    "discriminator": ("patch", PLAYING, "weights"),
+    "discriminator_start": ("1", (*PLAYING, "--adversarial_start", "1"), "weights"),
+    "discriminator_width": ("8", PLAYING, "weights"),
+    "discriminator_levels": ("2", PLAYING, "weights"),
+    "discriminator_learning_rate": ("0.1", PLAYING, "weights"),
+    "lecam_weight": ("9", PLAYING, "weights"),
+    "r1_weight": ("9", PLAYING, "weights"),
     "recipe": ("RECIPE", (), "weights"),
     "model_type": ("ae", (), "weights"),
 }  # fmt: skip

@@ -227,6 +227,8 @@ class AutoencoderPreTrainedModel(PreTrainedModel):
         with float32_island(logits):
             return self.likelihood.negative_log_likelihood(logits, (pixel_values + 1) / 2)
 
+    loss_per_element = False  # the loss is a sum over pixel values, in nats per image; True: a mean over them
+
     def loss_terms(self) -> dict[str, float]:
         """Weight of each term of the loss, by name; printed when training starts."""
         return {"negative_log_likelihood [nats per image]": 1.0}

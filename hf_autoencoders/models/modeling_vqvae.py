@@ -75,6 +75,7 @@ class VQVAEModel(DiscreteAutoencoder):
 
     config: VQVAEConfig
     config_class = VQVAEConfig
+    loss_per_element = True
 
     def __init__(self, config: VQVAEConfig):
         width, code_width = config.encoder_channels, config.codebook_dim

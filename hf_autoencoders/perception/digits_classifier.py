@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..models.precision import at_least_float32
+
 
 WEIGHTS = Path(__file__).with_name("mnist_features.safetensors")
 CHECKSUM = "52054e3d7b39f188a7a06be7d0ce581c4c97ee126aa915427a0939c96a443fb2"
@@ -61,8 +63,8 @@ class DigitsClassifier(nn.Module):
 
 
 def as_grey_28(pixels: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 1, 28, 28) float32, clamped to [-1, 1]"""
-    grey = pixels.float().clamp(-1, 1).mean(1, keepdim=True)
+    """(B, C, H, W) -> (B, 1, 28, 28), at least float32, clamped to [-1, 1]"""
+    grey = at_least_float32(pixels).clamp(-1, 1).mean(1, keepdim=True)
     if grey.shape[2:] == (SIDE, SIDE):
         return grey
     return F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 
 def discriminator_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with the most groups up to 32 that divide `channels`."""
-    return nn.GroupNorm(max(groups for groups in range(1, 33) if channels % groups == 0), channels)
+    """GroupNorm with the most groups up to 32 of at least four channels each.
+
+    A group of one channel takes out the bias before it, whose gradient is then rounding alone, which Adam makes whole
+    steps of.
+    """
+    fitting = [groups for groups in range(1, 33) if channels % groups == 0 and channels // groups >= 4]
+    return nn.GroupNorm(max(fitting, default=1), channels)
 
 
 class Blur(nn.Module):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..models.precision import at_least_float32
 from .digits_classifier import SIDE, as_grey_28, load_digits_classifier
 
 
@@ -88,7 +89,7 @@ def as_rgb(pixels: Tensor) -> Tensor:
     """
     if pixels.shape[1] not in (1, 3):
         raise ValueError(f"Feature nets look at grey or RGB pictures, got {pixels.shape[1]} channels.")
-    return pixels.float().expand(-1, 3, -1, -1)
+    return at_least_float32(pixels).expand(-1, 3, -1, -1)
 
 
 # -- nets by name ------------------------------------------------------------------------------------------------------

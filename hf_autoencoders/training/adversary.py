@@ -73,6 +73,13 @@ class Adversary:
         """
         raise NotImplementedError
 
+    def after_step(self, step: int) -> None:
+        """Called after each step of the net's optimizer: for state that follows the step as a whole."""
+
+    def cures(self, means: dict[str, float]) -> list[str]:
+        """What is wrong, by the scalars of a window of the log, and the knob that mends it: lines for people."""
+        return []
+
     # -- what the loop calls -------------------------------------------------------------------------------------------
 
     def attach(self, accelerator: Accelerator) -> None:
@@ -110,6 +117,7 @@ class Adversary:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
+            self.after_step(step)
         return {"adversary_loss": loss.detach(), **{name: value.detach() for name, value in scalars.items()}}
 
     def average_gradients(self) -> None:

@@ -176,6 +176,39 @@ class ScheduleArguments:
     gumbel_temperature_schedule: Literal[tuple(SHAPES)] | None = knob(None, "shape of the way (default: cosine)")
 
 
+@dataclass
+class LossArguments:
+    """Perceptual and adversarial losses, which make reconstructions of photographs sharp."""
+
+    _argument_group_name = "perceptual and adversarial losses"
+
+    perceptual_model: str | None = knob(
+        None, "frozen net that compares pictures: efficientnet-lite0, digits, lpips-vgg, or a model of transformers"
+    )
+    perceptual_weight: float = knob(
+        0.1, "of the distance of its unit-normalised feature maps, beside a loss per element"
+    )
+    perceptual_logits_weight: float = knob(0.0, "of the distance of its logits; wants --perceptual_size")
+    perceptual_layers: list[int] = knob([], "feature maps to compare, by number, finest first (default: all)")
+    perceptual_size: int | None = knob(None, "resize pictures to so many pixels a side for it (default: as they are)")
+    adversarial_weight: float = knob(0.0, "of the discriminator's term, beside a loss per element; 0: no discriminator")
+    adversarial_loss: Literal["hinge", "softplus"] = knob("hinge", "of the game")
+    adversarial_start: int = knob(2000, "optimizer step from which on the discriminator's term counts")
+    adversarial_ramp_steps: int = knob(1000, "steps in which its weight grows from 0")
+    adversarial_adaptive: bool = knob(
+        False, "scale its weight by the gradients at the decoder's last layer (0.1 to 10)"
+    )
+    discriminator: Literal["pooled", "patch"] = knob(
+        "pooled", "VQGAN+'s with blur and max-pool; patch: pix2pix's shape"
+    )
+    discriminator_start: int = knob(1000, "optimizer step from which on the discriminator learns")
+    discriminator_width: int = knob(64, "channels of its first level")
+    discriminator_levels: int = knob(3, "levels, each of half the resolution")
+    discriminator_learning_rate: float = knob(1e-4, "of its AdamW (0.5, 0.9)")
+    lecam_weight: float = knob(1e-3, "of LeCam's penalty, which keeps it from overfitting to few pictures")
+    r1_weight: float = knob(0.0, "of the penalty on its gradient at pictures; costs a second backward pass")
+
+
 # What decides the weights and the order of the data: a resumed run must not change it.
 FIXED = frozenset(
     [
@@ -196,10 +229,13 @@ FIXED = frozenset(
         "streaming",
         "init_output_bias",
         "ema_weights",
+        "perceptual_model",
+        "discriminator",
+        "discriminator_width",
+        "discriminator_levels",
+        "discriminator_start",
     ]
 )
-
-GROUPS = (RunArguments, DataArguments, TrainingArguments, LoggingArguments, HubArguments, ScheduleArguments)
 
 
 @dataclass
@@ -221,12 +257,13 @@ class Arguments:
     logging: LoggingArguments
     hub: HubArguments
     schedules: ScheduleArguments
+    losses: LossArguments
     model: dict[str, Any]
     given: frozenset[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, as in a recipe: every knob of the run with its value, and the config fields that were set."""
-        groups = (self.run, self.data, self.training, self.logging, self.hub, self.schedules)
+        groups = (self.run, self.data, self.training, self.logging, self.hub, self.schedules, self.losses)
         flat = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
         return {"model_type": self.model_type, **flat, **self.model}
 

@@ -17,12 +17,14 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate
-from .arguments import Arguments
+from .arguments import Arguments, LossArguments
 from .batches import evaluation_batches
 from .config_knobs import build_config, config_fields
 from .data import ImageSplits, collate_bytes, load_images, scaled
+from .discriminator_game import DiscriminatorGame, build_game
 from .fitted_processor import FittedProcessor
 from .folder import EXAMPLE, PICTURE, output_folder
+from .perceptual_term import PerceptualTerm, gradient_energy
 from .pictures import reconstruction_sheet
 from .schedules import Schedule, Schedules, schedule_names
 from .task import Task
@@ -44,11 +46,13 @@ class AutoencoderTask(Task):
 
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
+        perceptual: what a frozen net adds to the loss, if the run has one.
     """
 
     collate = staticmethod(collate_bytes)
     images: ImageSplits
     processor: Any = None
+    perceptual: PerceptualTerm | None = None
 
     def default_folder(self) -> Path:
         return output_folder(self.arguments)
@@ -72,10 +76,16 @@ class AutoencoderTask(Task):
         self.schedules = Schedules(self.arguments.scheduled(model.config, schedule_names(model)))
         self.codebook_size = getattr(model, "codebook_size", None)
         self.processor = self.fitted.for_saving(model.config.height, model.config.width)
+        if self.arguments.losses.perceptual_model is not None:
+            self.perceptual = PerceptualTerm(self.arguments.losses, model.loss_per_element, accelerator)
         return model
 
+    def build_adversary(self, model: nn.Module) -> DiscriminatorGame | None:
+        channels = self.images.train.image_shape[0]
+        return build_game(self.arguments.losses, model, channels, self.arguments.logging.logging_steps)
+
     def describe(self, run: "Run") -> str:
-        return describe_model(run.core, self.schedules.schedules)
+        return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
 
     def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**batch, "pixel_values": scaled(batch["pixel_values"])}
@@ -88,7 +98,13 @@ class AutoencoderTask(Task):
             run.core.initialize_from_data(torch.cat([batch["pixel_values"] for batch in micro_batches]))
 
     def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
-        return model(**batch, **self.schedules(step))
+        output, pixels = model(**batch, **self.schedules(step)), batch["pixel_values"]
+        if self.perceptual is not None:
+            term, output["perceptual_distance"] = self.perceptual(output.reconstruction, pixels)
+            output["loss"] = output.loss + term
+        if self.perceptual is not None or self.arguments.losses.adversarial_weight:
+            output["gradient_energy"] = gradient_energy(output.reconstruction, pixels)
+        return output
 
     def update_state(self, core: nn.Module) -> None:
         core.apply_state_updates()  # codebook statistics of all micro-batches and processes
@@ -247,6 +263,22 @@ def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
             f"Under FSDP the codebook of --quantizer {model.config.quantizer} is sharded, and a start from data or a "
             "revival would be lost: use --quantizer ema, or --codebook_init uniform --revive_dead_codes false."
         )
+
+
+def describe_losses(losses: LossArguments) -> str:
+    """Lines on what perceptual and adversarial losses add, in the unit of a loss per element; "" without them."""
+    lines = []
+    if losses.perceptual_model is not None:
+        weights = {"feature maps": losses.perceptual_weight, "logits": losses.perceptual_logits_weight}
+        said = " + ".join(f"{weight:g} x distance of {what}" for what, weight in weights.items() if weight)
+        lines.append(f"  + {said} in the eyes of {losses.perceptual_model}")
+    if losses.adversarial_weight:
+        lines.append(
+            f"  + {losses.adversarial_weight:g} x {losses.adversarial_loss} term of a {losses.discriminator} "
+            f"discriminator, which learns from step {losses.discriminator_start} and counts from step "
+            f"{losses.adversarial_start}"
+        )
+    return "".join(f"\n{line}" for line in lines)
 
 
 def describe_model(model: PreTrainedModel, schedules: dict[str, Schedule]) -> str:

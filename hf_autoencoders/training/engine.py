@@ -2,6 +2,7 @@
 """The one training loop. It knows a task and, if there is one, an adversary."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from .arguments import Arguments
 from .checkpoints import Checkpoints
 from .ema import AveragedWeights
 from .folder import FolderLock
+from .health import CodebookHealth
 from .launch import StopSignal
 from .logs import MetricsLog, TrainingDiverged, Window, log_pictures, on_screen
 from .results import evaluate_run, picture_of_run
@@ -177,10 +179,19 @@ def write_log(run: Run, progress: "Progress"):
     progress.say(f"step {run.step}/{run.total_steps}  {on_screen(means)}")
     if health is not None:
         progress.say(f"  {health.line()}")
-        # Codebooks wake up in the first epoch: before its end nothing is wrong yet.
-        young = run.step < (run.steps_per_epoch or YOUNG_STEPS)
-        for cure in [] if young else sorted(set(health.cures(run.core.config)) - run.named_cures):
-            run.named_cures.add(cure)
+    name_cures(run, means, health, progress)
+
+
+def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None, progress: "Progress"):
+    """Says what is wrong with codebook and adversary, each kind once."""
+    # Codebooks wake up in the first epoch: before its end nothing is wrong yet.
+    young = run.step < (run.steps_per_epoch or YOUNG_STEPS)
+    found = health.cures(run.core.config) if health is not None and not young else []
+    found += run.adversary.cures(means) if run.adversary is not None else []
+    for cure in found:
+        kind = re.sub(r"[\d.]+", "", cure)  # numbers in it change from line to line
+        if kind not in run.named_cures:
+            run.named_cures.add(kind)
             progress.say(f"  ! {cure}")
 
 

@@ -28,6 +28,7 @@ def check_arguments(arguments: Arguments):
             at_least(name, getattr(group, name), 0)
     if training.num_train_epochs <= 0:
         raise ValueError(f"--num_train_epochs must be positive, got {training.num_train_epochs}.")
+    check_losses(arguments)
     if run.overwrite and run.resume:
         raise ValueError("--overwrite starts anew and --resume continues: give one of them.")
     _refuse_idle(arguments)
@@ -60,3 +61,28 @@ def at_least(name: str, value: float | None, least: int):
 
 def flags_of(names: list[str]) -> str:
     return ", ".join(f"--{name}" for name in names)
+
+
+def check_losses(arguments: Arguments):
+    """Raises ValueError for perceptual and adversarial knobs out of range, or without effect."""
+    losses, given = arguments.losses, arguments.given
+    for name in ("perceptual_weight", "perceptual_logits_weight", "adversarial_weight", "lecam_weight", "r1_weight"):
+        at_least(name, getattr(losses, name), 0)
+    for name in ("adversarial_start", "discriminator_start", "discriminator_learning_rate"):
+        at_least(name, getattr(losses, name), 0)
+    for name in ("adversarial_ramp_steps", "discriminator_width", "discriminator_levels", "perceptual_size"):
+        at_least(name, getattr(losses, name), 1)
+    own = {name for name in vars(losses) if name in given}
+    perceptual = {name for name in own if name.startswith("perceptual_")}
+    if perceptual and losses.perceptual_model is None:
+        raise ValueError(f"{flags_of(sorted(perceptual))}: has no effect without --perceptual_model.")
+    if perceptual and not (losses.perceptual_weight or losses.perceptual_logits_weight):
+        raise ValueError("--perceptual_model needs a --perceptual_weight or --perceptual_logits_weight above 0.")
+    rest = own - perceptual - {"adversarial_weight"}
+    if rest and not losses.adversarial_weight:
+        raise ValueError(f"{flags_of(sorted(rest))}: has no effect without an --adversarial_weight above 0.")
+    if losses.adversarial_weight and losses.adversarial_start < losses.discriminator_start:
+        raise ValueError(
+            f"--adversarial_start {losses.adversarial_start} lies before --discriminator_start "
+            f"{losses.discriminator_start}: the discriminator's term cannot count before it learns."
+        )

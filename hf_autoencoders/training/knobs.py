@@ -18,6 +18,7 @@ from .arguments import (
     DataArguments,
     HubArguments,
     LoggingArguments,
+    LossArguments,
     RunArguments,
     ScheduleArguments,
     TrainingArguments,
@@ -169,8 +170,9 @@ class KnobTable:
         else:
             model = dataclasses.asdict(_filled(self.model, given))
         groups = {name: _filled(group, given) for name, group in self.groups.items()}
-        schedules = groups.pop("schedules", ScheduleArguments())
-        return Arguments(model_type, recipe, **groups, schedules=schedules, model=model, given=frozenset(given))
+        # A prior has neither schedules nor perceptual losses.
+        rest = {"schedules": ScheduleArguments(), "losses": LossArguments(), **groups}
+        return Arguments(model_type, recipe, **rest, model=model, given=frozenset(given))
 
     def _unknown(self, what: str, name: str, known: set[str], model_type: str) -> str:
         if NAMES_ELSEWHERE.get(name) in known:
@@ -204,6 +206,7 @@ AUTOENCODER_KNOBS = KnobTable(
         "logging": LoggingArguments,
         "hub": HubArguments,
         "schedules": ScheduleArguments,
+        "losses": LossArguments,
     },
     MODEL_TYPES,
     default_type="vqvae",

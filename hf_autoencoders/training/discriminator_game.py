@@ -1,0 +1,166 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""The adversarial loss: a discriminator beside the autoencoder. Its net lives in perception/discriminators.py.
+
+    step 0          discriminator_start              adversarial_start          + adversarial_ramp_steps
+    |  the model alone  |  the discriminator learns      |  its term grows          |  its term counts in full
+
+A discriminator that counts before it knows anything ruins reconstructions: it is trained first, and its term is ramped.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.precision import at_least_float32
+from ..perception.discriminators import (
+    DISCRIMINATOR_LOSSES,
+    DISCRIMINATORS,
+    GENERATOR_LOSSES,
+    gradient_penalty,
+    lecam_penalty,
+)
+from .adversary import Adversary
+from .arguments import LossArguments
+from .schedules import Schedule, linear
+
+
+LECAM_DECAY = 0.999  # of the averages of the logits, as 1d-tokenizer
+STRONGEST, WEAKEST = 10.0, 0.1  # of the adaptive weight
+TOO_SURE, ASLEEP = 0.98, 0.52  # accuracies of the discriminator: it learns nothing any more, or nothing yet
+MOST_SHARE = 0.8  # of the gradient at the decoder's last layer
+
+
+class Player(nn.Module):
+    """A discriminator with the moving averages of its logits, which LeCam needs and each checkpoint holds."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean_real", torch.zeros(()))
+        self.register_buffer("mean_fake", torch.zeros(()))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w), at least float32"""
+        return at_least_float32(self.net(pixels))
+
+
+class DiscriminatorGame(Adversary):
+    """Trains the discriminator, and gives the model its term.
+
+    Args:
+        player: the discriminator.
+        knobs: see `LossArguments`.
+        last_layer: a weight of the decoder's last layer: there the term's share of the gradient is measured.
+        per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
+            term is multiplied by their number, as in latent diffusion's autoencoders.
+        measure_every: steps between measurements of that share (a second backward pass through the discriminator).
+    """
+
+    def __init__(
+        self, player: Player, knobs: LossArguments, last_layer: nn.Parameter, per_element: bool, measure_every: int
+    ):
+        optimizer = torch.optim.AdamW(player.parameters(), betas=(0.5, 0.9), weight_decay=1e-4)
+        rate = Schedule("constant", knobs.discriminator_learning_rate, knobs.discriminator_learning_rate, 1)
+        super().__init__(player, optimizer, rate, start=knobs.discriminator_start)
+        self.knobs, self.last_layer, self.per_element = knobs, last_layer, per_element
+        self.measure_every = measure_every
+        self.measured: dict[str, Tensor] = {}  # of this micro-batch, for the log
+        self.seen: list[Tensor] = []  # mean logits of pictures and reconstructions, of each micro-batch of this step
+
+    # -- the model's side ----------------------------------------------------------------------------------------------
+
+    def weight(self, step: int) -> float:
+        """Of the term at this step: 0 before `adversarial_start`, then up to `adversarial_weight`."""
+        knobs = self.knobs
+        if step < knobs.adversarial_start:
+            return 0.0
+        return linear(step - knobs.adversarial_start + 1, 0.0, knobs.adversarial_weight, knobs.adversarial_ramp_steps)
+
+    def term(self, output: Any, batch: dict[str, Tensor], step: int) -> Tensor:
+        weight, self.measured = self.weight(step), {}
+        if not weight:
+            return output.loss.new_zeros(())
+        scale = 1 if self.per_element else batch["pixel_values"][0].numel()
+        term = weight * scale * GENERATOR_LOSSES[self.knobs.adversarial_loss](self.net(output.reconstruction))
+        due = (step + 1) % self.measure_every == 0
+        if self.knobs.adversarial_adaptive or due:
+            of_loss, of_term = self.gradient_length(output.loss), self.gradient_length(term)
+            if self.knobs.adversarial_adaptive:
+                factor = (of_loss / (of_term / weight + 1e-6)).clamp(WEAKEST, STRONGEST)
+                term, of_term = factor * term, factor * of_term
+                self.measured["adaptive_weight"] = factor
+            self.measured["adversarial_share"] = of_term / (of_loss + of_term)
+        return term
+
+    def gradient_length(self, loss: Tensor) -> Tensor:
+        """|d loss / d last layer|, of the mean over all processes; a scalar."""
+        (gradient,) = torch.autograd.grad(loss, self.last_layer, retain_graph=True)
+        return self.accelerator.reduce(gradient.detach(), reduction="mean").norm()
+
+    # -- the discriminator's side --------------------------------------------------------------------------------------
+
+    def loss(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        knobs, net = self.knobs, self.net
+        pixels = batch["pixel_values"].detach().requires_grad_(bool(knobs.r1_weight))
+        real, fake = net(pixels), net(reconstruction)
+        loss = DISCRIMINATOR_LOSSES[knobs.adversarial_loss](real, fake)
+        if knobs.lecam_weight:
+            loss = loss + knobs.lecam_weight * lecam_penalty(real, fake, net.mean_real, net.mean_fake)
+        if knobs.r1_weight:
+            loss = loss + knobs.r1_weight / 2 * gradient_penalty(real, pixels)
+        self.seen.append(torch.stack([real.detach().mean(), fake.detach().mean()]))
+        return loss, {
+            "discriminator_accuracy_real": (real > 0).double().mean().to(real.dtype),
+            "discriminator_accuracy_fake": (fake < 0).double().mean().to(fake.dtype),
+            **self.measured,
+        }
+
+    def after_step(self, step: int) -> None:
+        """The averages follow the logits of the whole step: all micro-batches of all processes."""
+        means = self.accelerator.reduce(torch.stack(self.seen).mean(0), reduction="mean")
+        self.seen = []
+        for average, mean in zip((self.net.mean_real, self.net.mean_fake), means, strict=True):
+            average.lerp_(mean.to(average.dtype), 1 - LECAM_DECAY)
+
+    # -- for people ----------------------------------------------------------------------------------------------------
+
+    def cures(self, means: dict[str, float]) -> list[str]:
+        """What is wrong in a window of the log, and the knob that mends it."""
+        if "discriminator_accuracy_real" not in means:
+            return []
+        accuracy = (means["discriminator_accuracy_real"] + means["discriminator_accuracy_fake"]) / 2
+        found = []
+        if accuracy > TOO_SURE:
+            found.append(
+                f"the discriminator is right {accuracy:.0%} of the time, so its gradient says little: a lower "
+                "--discriminator_learning_rate, --r1_weight or a smaller --discriminator_width weaken it."
+            )
+        if accuracy < ASLEEP:
+            found.append(
+                f"the discriminator is right {accuracy:.0%} of the time, hardly above chance: a higher "
+                "--discriminator_learning_rate, or a later --adversarial_start, gives it time to learn."
+            )
+        if means.get("adversarial_share", 0) > MOST_SHARE:
+            found.append(
+                f"the adversarial term is {means['adversarial_share']:.0%} of the gradient at the decoder's last "
+                "layer: a smaller --adversarial_weight keeps colours and shapes."
+            )
+        return found
+
+
+def build_game(
+    knobs: LossArguments, model: nn.Module, num_channels: int, measure_every: int
+) -> DiscriminatorGame | None:
+    """The second player that the knobs ask for; None without --adversarial_weight.
+
+    Args:
+        model: the autoencoder, before it is prepared.
+        measure_every: see `DiscriminatorGame`.
+    """
+    if not knobs.adversarial_weight:
+        return None
+    kind = DISCRIMINATORS[knobs.discriminator]
+    net = kind(num_channels, width=knobs.discriminator_width, levels=knobs.discriminator_levels)
+    last_layer = [weight for weight in model.decoder.parameters() if weight.dim() > 1][-1]
+    return DiscriminatorGame(Player(net), knobs, last_layer, model.loss_per_element, measure_every)

@@ -1,0 +1,74 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""What perceptual losses add to an autoencoder's own loss, and a measure of blur and of grids."""
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..perception.distances import LPIPS, PerceptualLoss
+from ..perception.feature_nets import load_feature_net
+from .arguments import LossArguments
+
+
+class PerceptualTerm:
+    """`perceptual_weight` times the distance in the eyes of a frozen net; printed as its weight, logged as itself.
+
+    Args:
+        knobs: see `LossArguments`; `perceptual_model` is set.
+        per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
+            distance is multiplied by their number, as in latent diffusion's autoencoders.
+
+    Raises:
+        ValueError: no such net, or a layer that it does not have.
+    """
+
+    def __init__(self, knobs: LossArguments, per_element: bool, accelerator: Accelerator):
+        self.per_element, self.accelerator = per_element, accelerator
+        with accelerator.main_process_first():
+            self.distance = build_distance(knobs).to(accelerator.device)
+        if accelerator.device.type != "mps":
+            self.distance.to(memory_format=torch.channels_last)
+
+    def __call__(self, reconstruction: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(the term, a scalar in the unit of the model's loss; the distance itself, a mean over the pictures)"""
+        with self.accelerator.autocast():
+            distance = self.distance(reconstruction, pixels).mean()
+        return distance if self.per_element else distance * pixels[0].numel(), distance.detach()
+
+
+def build_distance(knobs: LossArguments) -> nn.Module:
+    """(B, C, H, W) twice, in [-1, 1] -> (B,), with the weights of the knobs."""
+    name = knobs.perceptual_model
+    if name.startswith("lpips"):
+        return Weighted(LPIPS(name.removeprefix("lpips").removeprefix("-") or "vgg"), knobs.perceptual_weight)
+    net = load_feature_net(name)
+    return PerceptualLoss(
+        net, knobs.perceptual_weight, knobs.perceptual_logits_weight, knobs.perceptual_layers or None,
+        knobs.perceptual_size,
+    )  # fmt: skip
+
+
+class Weighted(nn.Module):
+    """A distance times a number."""
+
+    def __init__(self, distance: nn.Module, weight: float):
+        super().__init__()
+        self.distance, self.weight = distance, weight
+
+    def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
+        return self.weight * self.distance(reconstruction, pixels)
+
+
+@torch.no_grad()
+def gradient_energy(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+    """Mean |difference of neighbours| of reconstructions over that of pictures, a scalar; both (B, C, H, W).
+
+    1 for equal pictures; well below 1 reconstructions are blurred, above they have grids or noise.
+    """
+    return roughness(reconstruction) / roughness(pixels).clamp_min(1e-6)
+
+
+def roughness(pixels: Tensor) -> Tensor:
+    """Mean |difference| of neighbouring pixels, down and to the right: a scalar."""
+    down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().mean()
+    return down + (pixels[..., 1:] - pixels[..., :-1]).abs().mean()
