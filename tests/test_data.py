@@ -18,6 +18,7 @@ from hf_autoencoders.training.data import CachedImages, DecodedImages, Streaming
 from hf_autoencoders.training.fingerprints import fingerprint
 from hf_autoencoders.training.image_columns import DataError
 from hf_autoencoders.training.image_sources import find_splits
+from hf_autoencoders.training.image_streams import key_of, opener_of, share_of
 
 
 @pytest.fixture(autouse=True)
@@ -491,6 +492,20 @@ def test_streams_deal_every_image_to_one_process_and_go_round(tmp_path):
     assert torch.equal(torch.stack(unshuffled)[:, 0], torch.from_numpy(pictures(21)).repeat(2, 1, 1))
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_shards_and_groups_of_rows_are_dealt_to_processes_without_loss(tmp_path, processes):
+    (tmp_path / "set").mkdir()
+    for shard in range(3):
+        rows = table(pictures(40, seed=shard))
+        rows.to_parquet(tmp_path / "set" / f"train-{shard:05d}-of-00003.parquet", batch_size=10)
+    stream = datasets.load_dataset(str(tmp_path / "set"), split="train", streaming=True)
+    stream = stream.cast_column("image", datasets.Image(decode=False))
+    shares = [[key_of(row["image"]) for row in share_of(stream, rank, processes)] for rank in range(processes)]
+    whole = [key_of(row["image"]) for row in stream]
+    assert sorted(sum(shares, [])) == sorted(whole) and len(set(whole)) == 120
+    assert max(map(len, shares)) - min(map(len, shares)) <= 20
+
+
 @pytest.mark.parametrize("stop", [3, 64, 70, 150])
 def test_a_stream_continues_exactly_where_its_state_was_taken(tmp_path, stop):
     folder = write_parquet(tmp_path / "set", train=table(pictures(100)), test=table(pictures(4)))
@@ -553,6 +568,16 @@ def test_no_picture_is_lost_or_doubled_over_several_resumes_with_workers(tmp_pat
     epoch = 120 - len(plain.eval)
     served = torch.cat([batch["pixel_values"] for batch in islice(plain.train.batches(1, workers), epoch)])
     assert len(served.unique(dim=0)) == epoch
+
+
+def test_an_opener_finds_the_range_of_a_stream_once(tmp_path):
+    """A dark picture alone would look like one on the scale 0..1."""
+    levels = np.stack([np.full((4, 4), 1.0), np.full((4, 4), 200.0)]).astype(np.float32)
+    features = datasets.Features({"image": datasets.Array2D((4, 4), "float32")})
+    rows = datasets.Dataset.from_dict({"image": list(levels)}, features=features)
+    stream = rows.to_iterable_dataset()
+    opened = [opener_of(stream, "image")(row["image"], "a place") for row in stream]
+    assert [picture.dtype for picture in opened] == [np.uint8] * 2 and [p[0, 0] for p in opened] == [1, 200]
 
 
 def test_workers_of_a_plain_loader_would_double_a_stream_and_are_refused(tmp_path):

@@ -23,7 +23,8 @@ from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.folder import CARD
 from ..training.image_columns import undecoded
-from ..training.image_rows import Rows, open_image, to_uint8_or_say_where
+from ..training.image_rows import Rows, to_uint8_or_say_where
+from ..training.image_streams import opener_of
 from .ahead import ahead
 from .cards import token_dataset_card
 from .token_datasets import TokenDataset
@@ -138,7 +139,11 @@ class ShardWriter:
         """
         from datasets.distributed import split_dataset_by_node
 
-        share = split_dataset_by_node(undecoded(stream, column), rank=self.rank, world_size=self.processes)
+        encoded = undecoded(stream, column)
+        open_cell, share = (
+            opener_of(encoded, column),
+            split_dataset_by_node(encoded, rank=self.rank, world_size=self.processes),
+        )
         progress = self.folder / UNFINISHED / f"{split}-{self.rank:03d}.json"
         done = json.loads(progress.read_text(encoding="utf-8")) if progress.exists() else {"shards": [], "state": None}
         if done["state"] is not None:
@@ -147,17 +152,19 @@ class ShardWriter:
         while chunk := list(islice(rows, self.rows_per_shard)):
             check_columns(chunk[0], split, len(chunk))
             name = f"{split}-{self.rank:03d}-{len(done['shards']):05d}.parquet"
-            flat = self._encode_rows(chunk, column, split, len(done["shards"]) * self.rows_per_shard)
+            flat = self._encode_rows(chunk, column, open_cell, split, len(done["shards"]) * self.rows_per_shard)
             self._write(name, flat, rows_without(chunk, column, stream.features))
             done = {"shards": [*done["shards"], name], "state": share.state_dict()}
             write_whole(progress, lambda path, done=done: path.write_text(json.dumps(done), encoding="utf-8"))
         return done["shards"]
 
-    def _encode_rows(self, rows: list[dict[str, Any]], column: str, split: str, before: int) -> np.ndarray:
+    def _encode_rows(
+        self, rows: list[dict[str, Any]], column: str, open_cell: Callable[[Any, str], Any], split: str, before: int
+    ) -> np.ndarray:
         def read(part: range) -> dict[str, Tensor]:
             places = [f"image {before + number} of this process's share of {split!r}" for number in part]
             cells = [rows[number][column] for number in part]
-            images = [open_image(cell, place) for cell, place in zip(cells, places, strict=True)]
+            images = [open_cell(cell, place) for cell, place in zip(cells, places, strict=True)]
             return collate(to_uint8_or_say_where(images, self.to_uint8, places))
 
         return np.concatenate(list(self._encoded(read, self._parts(range(len(rows))))))

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from typing import Any
 
@@ -112,6 +112,22 @@ def key_of(cell: Any) -> int:
     else:
         data = b"" if cell is None else np.ascontiguousarray(cell).tobytes()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
+
+
+def opener_of(stream: Any, column: str) -> Callable[[Any, str], Any]:
+    """(cell, its place in words) -> a PIL image, or an array of levels 0..255; see `image_rows.open_image`.
+
+    The range of arrays and float pictures is found once, in the first `SAMPLE` pictures of the undecoded `stream`.
+    """
+    feature = (stream.features or {}).get(column)
+    dtype = feature.dtype if type_name(feature) in ARRAYS else None
+
+    @cache
+    def known_range() -> tuple[float, float]:
+        cells = (row[column] for row in stream.take(SAMPLE))
+        return range_of((open_image(cell, f"column {column!r}", None, dtype) for cell in cells), column)
+
+    return lambda cell, place: levels_of(open_image(cell, place, None, dtype), place, known_range, asked=False)
 
 
 @dataclass(frozen=True)
@@ -263,7 +279,10 @@ class StreamingImages(Images, IterableDataset):
 
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        return tuple(next(self._chunks()).shape[1:])
+        first = list(islice(self._first_items(), CHUNK if self.decoder.skip_corrupt else 1))
+        if not first:
+            raise DataError(f"The stream of split {self.split!r} holds no picture to train on.")
+        return tuple(self.decoder.decode(first, augment=False).shape[1:])
 
     @cached_property
     def fingerprint(self) -> str:
