@@ -6,6 +6,7 @@ import collections
 import enum
 import json
 import pickle
+import pickletools
 import resource
 import subprocess
 import sys
@@ -167,6 +168,23 @@ def test_an_archive_that_unpacks_to_more_than_it_holds_is_not_unpacked(tmp_path)
     with pytest.raises(ValueError, match=r"unpacks to 314,5.*torch.save compresses nothing"):
         read_weights(tmp_path / "bomb.pt")
     assert peak() - before < 50_000
+
+
+def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path):
+    """bytearray(10**10), which torch's unpickler would call."""
+    content = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\xe4\x0bT\x02\x85R."
+    assert pickletools_names(content) == {"builtins bytearray"}
+    with zipfile.ZipFile(tmp_path / "asks.pt", "w") as file:
+        for name, value in (("x/data.pkl", content), ("x/version", b"3\n"), ("x/byteorder", b"little")):
+            file.writestr(name, value)
+    before = peak()
+    with pytest.raises(ValueError, match="it builds a bytearray"):
+        read_weights(tmp_path / "asks.pt")
+    assert peak() - before < 50_000
+
+
+def pickletools_names(content):
+    return {argument for operation, argument, _ in pickletools.genops(content) if operation.name == "GLOBAL"}
 
 
 def test_a_tensor_larger_than_its_data_is_refused(tmp_path):

@@ -117,12 +117,13 @@ def convert(
 
 
 def left_in_words(names: tuple[str, ...]) -> str:
-    """What of a file the model has no use for, by the first parts of the names, with how many there are of each.
+    """What of a file the model has no use for: names, or the first part of many with how many there are.
 
-    >>> left_in_words(("loss.a", "loss.b.c", "model_ema.x"))
-    'loss (2), model_ema (1)'
+    >>> left_in_words(("loss.a", "quantize.codebook_used", "model_ema.x", "model_ema.y", "model_ema.z", "model_ema.w"))
+    'loss.a, model_ema.* (4), quantize.codebook_used'
     """
-    counts: dict[str, int] = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
-        counts[name.split(".")[0]] = counts.get(name.split(".")[0], 0) + 1
-    return listed([f"{first} ({number})" for first, number in counts.items()], most=12)
+        groups.setdefault(name.split(".")[0], []).append(name)
+    words = [[f"{first}.* ({len(of)})"] if len(of) > 3 else of for first, of in groups.items()]
+    return listed([word for group in words for word in group], most=12)

@@ -5,6 +5,7 @@ torch's own `weights_only` unpickler reads them. Classes that it does not know (
 become empty stand-ins that keep the state which the file gives them: nothing of them is imported or called.
 """
 
+import io
 import pickletools
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -59,8 +60,8 @@ def read_torch_file(path: Path) -> Checkpoint:
     if archive:
         check_archive(path)
     try:
-        strangers = unknown_names(path, archive)
-        with torch.serialization.safe_globals([(stand_in(name), name) for name in strangers]):
+        # What torch's unpickler knows by itself goes before these.
+        with torch.serialization.safe_globals([(stand_in(name), name) for name in named_in(path, archive)]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive or None)
     except Exception as error:  # a damaged or hostile stream of operations can fail in any way
         raise ValueError(f"{path} is damaged, or no file of torch.save: {first_line(error)}") from error
@@ -94,26 +95,25 @@ def check_archive(path: Path) -> None:
         )
 
 
-def unknown_names(path: Path, archive: bool) -> list[str]:
-    """Classes and functions that the file names and torch's unpickler does not know, found without loading it."""
-    if archive:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    names = set()
-    with open(path, "rb") as file:  # torch < 1.6: magic number, protocol, machine, then the object
-        for _ in range(4):
-            named = {tuple(arg.split(" ", 1)) for op, arg, _ in pickletools.genops(file) if op.name == "GLOBAL"}
-            # Pickles of protocol 2 may use the names of Python 2: `__builtin__.dict` is builtins.dict.
-            today = {NAME_MAPPING.get((m, name), (IMPORT_MAPPING.get(m, m), name)) for m, name in named}
-            names |= {".".join(pair) for pair in named | today}
-    return sorted(names - set(known_names()))
+def named_in(path: Path, archive: bool) -> set[str]:
+    """Classes and functions that the file names, found without loading it.
 
-
-def known_names() -> list[str]:
-    """What torch's unpickler builds by itself, in files from before torch 1.6."""
-    storages = [f"torch.{kind.__name__}" for kind in torch._storage_classes]
-    rebuild = [f"torch._utils.{name}" for name in dir(torch._utils) if name.startswith("_rebuild")]
-    parameter = "torch.nn.parameter.Parameter"
-    return [*storages, *rebuild, parameter, "collections.OrderedDict", "torch.Size", "torch.device"]
+    Raises:
+        ValueError: it asks for memory that it does not fill: bytearray(n) is the one call that could.
+    """
+    names: set[tuple[str, str]] = set()
+    with zipfile.ZipFile(path) if archive else open(path, "rb") as file:
+        if archive:
+            streams = [io.BytesIO(file.read(name)) for name in file.namelist() if name.endswith("/data.pkl")]
+        else:  # torch < 1.6: magic number, protocol, machine, then the object, one after the other
+            streams = [file] * 4
+        for stream in streams:
+            names |= {tuple(arg.split(" ", 1)) for op, arg, _ in pickletools.genops(stream) if op.name == "GLOBAL"}
+    # Pickles of protocol 2 may use the names of Python 2: `__builtin__.dict` is builtins.dict.
+    names |= {NAME_MAPPING.get((m, name), (IMPORT_MAPPING.get(m, m), name)) for m, name in names}
+    if ("builtins", "bytearray") in names:
+        raise ValueError("it builds a bytearray, which weights never need and which takes any memory.")
+    return {".".join(pair) for pair in names}
 
 
 def stand_in(name: str) -> type:
