@@ -2,6 +2,7 @@
 """What the demo shows, without a browser and without gradio; the folder of a Space; mistakes in one line."""
 
 import base64
+import html
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from training_runs import load_script
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
+from hf_autoencoders.demo import widgets
 from hf_autoencoders.demo.exhibit import PLANE_MARGIN, Backdrop, open_exhibit, png_url
 from hf_autoencoders.demo.space import REQUIREMENTS, push_space, write_space
 from hf_autoencoders.evaluation import plots
@@ -391,3 +393,29 @@ def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, capsy
         assert said.startswith("2: publish.py: ") and said.count("\n") == 1
         if arguments == ["--space", run]:
             assert "--space needs --output_dir, --repo_id, or both" in said
+
+
+# -- names from anywhere -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", ["PLANES", "CANVAS", "BOARD", "PLANES_CSS", "CANVAS_CSS", "BOARD_CSS"])
+def test_a_template_holds_only_values_that_the_demo_makes(template):
+    """gradio runs a filled template as JavaScript, so a name of a folder in it would be executed."""
+    text = getattr(widgets, template)
+    handlebars, blocks = re.findall(r"\{\{([^#/}][^}]*)\}\}", text), re.findall(r"\{\{#(\w+)", text)
+    assert {*handlebars, *re.findall(r"\$\{([^}]*)\}", text)} <= widgets.SAFE_VALUES
+    assert set(blocks) <= {"each", "if"} and "`" not in text
+
+
+def test_words_from_outside_are_no_html_and_no_template():
+    hostile = "</h3><img onerror=x>`${document.title = 1}`{{this}}"
+    shown = widgets.words(hostile)
+    assert html.unescape(shown) == hostile
+    assert not re.search(r"[<>`$]|\{\{", shown)
+
+
+def test_scripts_set_names_and_captions_as_text():
+    for script, words in ((widgets.PLANES_JS, ("name", "caption")), (widgets.BOARD_JS, ("name",))):
+        for word in words:
+            uses = [line for line in script.splitlines() if re.search(rf"(planes\[k\]|facts)\.{word}\b", line)]
+            assert uses and all("textContent = " in line for line in uses)

@@ -42,7 +42,7 @@ def free_port() -> int:
 def address(tmp_path_factory):
     """A demo of an AE beside a VQ-VAE, untrained, on the embedded digits."""
     folder, port = tmp_path_factory.mktemp("runs"), free_port()
-    runs = [str(write_run(folder / name, name)) for name in ("ae", "vqvae")]
+    runs = [str(write_run(folder / f"{name} ${{window.ran = 1}}<i>", name)) for name in ("ae", "vqvae")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(DEMO), *runs, "--port", str(port), "--max_eval_samples", "50"]
     log = folder / "log"
@@ -93,6 +93,11 @@ def words_of(browser, selector: str) -> list[str]:
 
 def open_tab(browser, words: str) -> None:
     next(tab for tab in all_of(browser, "button[role=tab]") if words in tab.text).click()
+
+
+def test_the_name_of_a_folder_is_shown_and_not_run(browser):
+    assert browser.execute_script("return window.ran") is None
+    assert "ae ${window.ran = 1}<i>" in words_of(browser, "#planes h3")
 
 
 def test_a_drag_through_one_plane_changes_the_picture_and_moves_in_the_other(browser):

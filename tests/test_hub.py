@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from hf_autoencoders.hub.cards import (
     read_run,
 )
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
+from hf_autoencoders.priors.cards import image_token_lm_card, prior_card
+from hf_autoencoders.priors.sequences import ImageTokenSequencer
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,6 +174,51 @@ def test_a_strange_command_does_not_break_the_tables(own_run):
     write_metrics(own_run, dataset={"name": "a|b\nc"}, note="x | y\n# z")
     table = card_of(own_run).split("## Training")[1].split("Settings")[0]
     assert "x \\| y # z" in table
+
+
+HOSTILE = "x\n```\n# OWNED\n<script>run()</script> | [a](http://evil) `"
+
+
+def outside_of_code(markdown: str) -> list[str]:
+    """Lines that are no code: a fence ends at a line of at least as many backticks as it began with."""
+    fence, lines = "", []
+    for line in markdown.splitlines():
+        ticks = re.match(r"`{3,}", line)
+        if not fence and not ticks:
+            lines.append(line)
+        if ticks and (not fence or (len(ticks[0]) >= len(fence) and line.strip("`") == "")):
+            fence = "" if fence else ticks[0]
+    assert not fence, "a block of code without end"
+    return lines
+
+
+def check_that_words_stay_words(markdown: str) -> None:
+    body = "\n".join(outside_of_code(markdown.split("\n---\n", 1)[1]))
+    assert "OWNED" in markdown
+    assert not re.search(r"^\s*#+ *OWNED|(?<!\\)<script|(?<!\\)\[a(?<!\\)\]\(http://evil", body, re.MULTILINE), body
+
+
+def test_names_and_settings_from_anywhere_stay_words_on_a_card(own_run):
+    write_metrics(
+        own_run,
+        dataset={"name": HOSTILE, "eval_split": HOSTILE},
+        settings={"output_dir": HOSTILE},
+        command=HOSTILE,
+        metrics={"mse": 1.0, HOSTILE: 2.0},
+        note=HOSTILE,
+    )
+    check_that_words_stay_words(card_of(own_run))
+
+
+def test_names_from_anywhere_stay_words_on_the_cards_of_priors_and_tokens():
+    sequencer = ImageTokenSequencer(8, (2, 2), num_classes=2, class_names=[HOSTILE, "eel"], image_tokenizer=HOSTILE)
+    record = {
+        "dataset": {"name": HOSTILE}, "architecture": "llama", "parameters": 1, "steps": 1, "note": HOSTILE,
+        "metrics": {"nats_per_code": 1.0, HOSTILE: 2.0}, "command": shlex.join(["a", HOSTILE]), "versions": {},
+        "settings": {"output_dir": HOSTILE},
+    }  # fmt: skip
+    check_that_words_stay_words(prior_card(record, sequencer, HOSTILE))
+    check_that_words_stay_words(image_token_lm_card(record, sequencer, HOSTILE))
 
 
 @pytest.mark.parametrize("model_type", LATENTS)

@@ -6,7 +6,26 @@ CANVAS   a picture: drawn, dropped, pasted or chosen; its value is {"drawn": PNG
 BOARD    what a model sees and decodes, and its code grid to edit; asks `server.decode(codes)`
 
 Nothing is loaded from elsewhere.
+
+gradio fills a template twice: `{{...}}` by Handlebars, then the outcome is run as a JavaScript template string, so that
+`${...}` inside of a name would be executed. Templates therefore hold only values that the demo makes (SAFE_VALUES);
+words from outside, such as names of folders, are set by the scripts as `textContent`.
 """
+
+from html import escape
+
+
+SAFE_VALUES = {"backdrop", "width", "height", "this", "@index", "facts.side"}  # data URLs of pictures, and numbers
+
+
+def words(text: str) -> str:
+    """As words of an HTML page, also where gradio makes a template of it.
+
+    >>> words("<b>`${alert(1)}`")
+    '&lt;b&gt;&#96;&#36;{alert(1)}&#96;'
+    """
+    return escape(text).replace("$", "&#36;").replace("`", "&#96;").replace("{{", "&#123;{")
+
 
 PAGE_CSS = """
 .gradio-container { max-width: 1400px !important; }
@@ -18,12 +37,12 @@ img.crisp { image-rendering: pixelated; width: 100%; max-width: 1150px; }
 
 PLANES = """
 <div class="bench">{{#each planes}}
-  <section><h3>{{name}}</h3>
+  <section><h3></h3>
     <div class="pair">
-      <div class="plane" tabindex="0" role="application" aria-label="latent plane of {{name}}: drag, or arrow keys">
-        <img src="{{backdrop}}" alt="codes in the latent plane of {{name}}" draggable="false"><i></i></div>
+      <div class="plane" tabindex="0" role="application" aria-label="latent plane: drag, or arrow keys">
+        <img src="{{backdrop}}" alt="codes in the latent plane" draggable="false"><i></i></div>
       <figure><img class="decoded" alt="what this point decodes to"><figcaption></figcaption></figure>
-    </div><p>{{caption}}</p></section>{{/each}}
+    </div><p></p></section>{{/each}}
 </div>
 {{#if together}}<label><input type="checkbox" checked> one drag moves both</label>{{/if}}
 """
@@ -44,6 +63,10 @@ p { font-size: .85rem; margin: .2rem 0; max-width: 570px; }
 PLANES_JS = """
 const planes = [...element.querySelectorAll('.plane')], places = planes.map(() => ({x: .5, y: .5}));
 const figures = [...element.querySelectorAll('figure')], axes = props.axes;
+[...element.querySelectorAll('section')].forEach((section, k) => {
+  section.querySelector('h3').textContent = props.planes[k].name;
+  section.querySelector('p').textContent = props.planes[k].caption;
+});
 const together = () => element.querySelector('input')?.checked;
 let waiting = new Set(), busy = false;
 function mark(k) {
@@ -94,7 +117,7 @@ look();
 """
 
 BOARD = """
-<h3>{{facts.name}}</h3>
+<h3></h3>
 <div class="row">
   <figure><div class="board"><img class="seen" alt="the picture as the model sees it"><div class="cells"></div></div>
     <figcaption>what the model sees</figcaption></figure>
@@ -129,6 +152,7 @@ figure { margin: 0; width: ${facts.side}px; }
 BOARD_JS = """
 const find = name => element.querySelector(name), facts = props.facts;
 let codes = null, encoded = null, chosen = null, level = 0, asked = 0;
+find('h3').textContent = facts.name;
 const at = ([row, column]) => facts.levels > 1 ? codes[row][column][level] : codes[row][column];
 const say = words => { find('.said').textContent = words; };
 const colour = code => `hsl(${code * 137.508 % 360} 75% 45% / .5)`;

@@ -18,7 +18,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..training.text import cell, one_line
+from ..training.text import cell, fenced, one_line, plain_text
 
 
 RUN_TEMPLATE = Path(__file__).parent / "templates" / "run.md"
@@ -261,8 +261,9 @@ def build_card(run: SavedRun, repo_id: str, template: str | Path | None = None) 
         token_shape=token_shape(config),
         pixel_shape=(1, config.num_channels, config.height, config.width),
         pictures=pictures,
-        metrics=metric_rows(run.metrics),
-        dataset=run.dataset_label,
+        metrics=[(cell(title), value, cell(unit)) for title, value, unit in metric_rows(run.metrics)],
+        dataset=plain_text(run.dataset_label),
+        fenced=fenced,
         measured_on="training" if run.measured_on_training_images else "held-out",
         hub_dataset=run.hub_dataset,
         facts=[(title, cell(text)) for title, text in training_facts(run)],

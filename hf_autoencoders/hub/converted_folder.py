@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
 from ..training.checkpoints import sha256
+from ..training.text import plain_text, python_string
 from .converters import left_in_words
 from .source import Conversion, Source
 
@@ -42,6 +43,8 @@ def write_converted(
         name=folder.name,
         origin=source.origin,
         kind=source.name,
+        plain_text=plain_text,
+        python_string=python_string,
         model_class=type(model).__name__,
         place=place,
         sha256=sha256(files[0]) if len(files) == 1 and files[0].is_file() else None,

@@ -28,6 +28,7 @@ from torch import nn
 from hf_autoencoders.priors.diffusion_task import DiffusionTask
 from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
 
+from ..training.text import plain_text, table_rows
 from .diffusers_export import to_diffusers
 
 
@@ -76,23 +77,24 @@ def pipeline_card(unet: UNet2DModel, record: dict) -> str:
     else:
         guidance = 2.0 if knows_null_class(unet) else 1.0
         call = f"pipeline(class_labels=[0, 1], guidance_scale={guidance}).images"
-    rows = [f"| {name} | {value:.4g} |" for name, value in record["metrics"].items()]
+    rows = table_rows([(name, f"{value:.4g}") for name, value in record["metrics"].items()])
+    image_model, dataset = plain_text(record["image_model"]), plain_text(record["dataset"]["name"])
     return "\n".join(
         [
             "---",
             "library_name: diffusers",
             "tags: [latent-diffusion, hf_autoencoders, image-generation]",
             "---",
-            f"# Latent diffusion on {record['image_model']}",
+            f"# Latent diffusion on {image_model}",
             "",
-            f"A UNet2DModel of {record['parameters'] / 1e6:.2f} M parameters on the latents of {record['image_model']} "
-            f"(times {record['scaling_factor']:.4g}), trained {record['steps']} steps on {record['dataset']['name']}.",
+            f"A UNet2DModel of {record['parameters'] / 1e6:.2f} M parameters on the latents of {image_model} "
+            f"(times {record['scaling_factor']:.4g}), trained {record['steps']} steps on {dataset}.",
             "",
             "![samples](samples.png)",
             "",
             "| held out | value |",
             "|---|---|",
-            *rows,
+            rows,
             "",
             "```python",
             "from diffusers import DiffusionPipeline",

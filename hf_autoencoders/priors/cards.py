@@ -2,7 +2,6 @@
 """README.md of a prior, of a prior and its image model in one, and of a data set of tokens: measured values only."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from yaml import safe_dump
 
+from ..training.text import fenced, plain_text, python_string, table_rows
 from .sequences import ImageTokenSequencer
 from .token_records import name_of
 
@@ -39,10 +39,10 @@ def prior_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: 
 
 from hf_autoencoders.priors.autoregressive import generate_images, load_prior
 
-prior = load_prior("{repo_id}")
-image_model = AutoModel.from_pretrained("{image_model}")
+prior = load_prior({python_string(repo_id)})
+image_model = AutoModel.from_pretrained({python_string(image_model)})
 pictures = generate_images(prior, image_model, {asked(sequencer)})  # in [-1, 1]
-AutoImageProcessor.from_pretrained("{image_model}").postprocess(pictures)  # PIL images""",
+AutoImageProcessor.from_pretrained({python_string(image_model)}).postprocess(pictures)  # PIL images""",
     )  # fmt: skip
 
 
@@ -52,9 +52,9 @@ def image_token_lm_card(record: dict[str, Any], sequencer: ImageTokenSequencer, 
         record, sequencer, f"New pictures from the image tokens of {sequencer.image_tokenizer or 'an image model'}",
         f"""from transformers import AutoImageProcessor, AutoModel
 
-model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)  # False where hf_autoencoders is imported
+model = AutoModel.from_pretrained({python_string(repo_id)}, trust_remote_code=True)  # False beside hf_autoencoders
 pictures = model.generate_images({asked(sequencer)})  # in [-1, 1]
-processor = AutoImageProcessor.from_pretrained("{repo_id}", trust_remote_code=True)
+processor = AutoImageProcessor.from_pretrained({python_string(repo_id)}, trust_remote_code=True)
 processor.postprocess(pictures)  # PIL images""",
     )  # fmt: skip
 
@@ -73,53 +73,43 @@ def classes_in_words(sequencer: ImageTokenSequencer) -> str:
     '2 classes (cat, eel)'
     """
     names = sequencer.class_names or []
-    shown = ", ".join(escaped(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
+    shown = ", ".join(plain_text(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
     return f"{sequencer.num_classes} classes" + (f" ({shown})" if names else "")
-
-
-def escaped(name: str) -> str:
-    """A class name as text of a Markdown line: its special characters lose their meaning."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~$&])", r"\\\1", " ".join(name.split()))
 
 
 def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, snippet: str) -> str:
     grid, dataset = "x".join(map(str, sequencer.grid_size)), record["dataset"]["name"]
+    settings = {name: without_folder(value) for name, value in record["settings"].items()}
     bound = f" ({BOUND})" if record["architecture"] == "masked" else ""
     return f"""---
 {head(record, sequencer, title)}
 ---
-# {title}
+# {plain_text(title)}
 
 A {record["architecture"]} model ({record["parameters"] / 1e6:.2f} M parameters) of {sequencer.codebook_size} codes on \
-a {grid} grid, {classes_in_words(sequencer)}, trained {record["steps"]} steps on {dataset}.
+a {grid} grid, {classes_in_words(sequencer)}, trained {record["steps"]} steps on {plain_text(dataset)}.
 
 ![samples](samples.png)
 
-```python
-{snippet}
-```
+{fenced(snippet, "python")}
 
 Held-out figures{bound}, measured by the run:
 
 | figure | value | unit |
 |---|---|---|
-{markdown_table(rows_of_metrics(record["metrics"]))}
+{table_rows(rows_of_metrics(record["metrics"]))}
 
 How they came about:
 
 | | |
 |---|---|
-{markdown_table(facts_of_run(record))}
+{table_rows(facts_of_run(record))}
 
-```bash
-{shlex.join(map(without_folder, shlex.split(record["command"])))}
-```
+{fenced(shlex.join(map(without_folder, shlex.split(record["command"]))), "bash")}
 
 The knobs that were set:
 
-```yaml
-{safe_dump({name: without_folder(value) for name, value in record["settings"].items()}, sort_keys=False).rstrip()}
-```
+{fenced(safe_dump(settings, sort_keys=False), "yaml")}
 """
 
 
@@ -170,10 +160,6 @@ def without_folder(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def markdown_table(rows: list[tuple[str, ...]]) -> str:
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
 def token_dataset_card(record: dict[str, Any]) -> str:
     """README.md of a data set of tokens. `record`: image_tokenizer.json."""
     head = {
@@ -184,23 +170,26 @@ def token_dataset_card(record: dict[str, Any]) -> str:
         "image_tokenizer": {key: value for key, value in record.items() if key not in ("splits", "image_processor")},
     }
     source, depth = record["source"], "x".join(map(str, record["grid_size"]))
-    rows = [
-        f"| {split} | {s['rows']:,} | {s['codes_used']} of {record['codebook_size']} | {s['perplexity']:.1f} |"
-        for split, s in record["splits"].items()
-    ]
+    size = record["codebook_size"]
+    rows = table_rows(
+        [
+            (split, f"{one['rows']:,}", f"{one['codes_used']} of {size}", f"{one['perplexity']:.1f}")
+            for split, one in record["splits"].items()
+        ]
+    )
     return "\n".join(
         [
             "---",
             safe_dump(head, sort_keys=False).rstrip(),
             "---",
-            f"# Image tokens of {source['dataset_name']}",
+            f"# Image tokens of {plain_text(source['dataset_name'])}",
             "",
-            f"Made by {name_of(record)}. Each row holds `image_tokens`, {depth} codes flat in raster order, and the "
-            "other columns of the source.",
+            f"Made by {plain_text(name_of(record))}. Each row holds `image_tokens`, {depth} codes flat in raster order, "
+            "and the other columns of the source.",
             "",
             "| split | images | codes used | perplexity |",
             "|---|---|---|---|",
-            *rows,
+            rows,
             "",
             "```python",
             "from hf_autoencoders.priors.token_datasets import load_token_dataset",
