@@ -184,8 +184,8 @@ def token_dataset_card(record: dict[str, Any]) -> str:
             "---",
             f"# Image tokens of {plain_text(source['dataset_name'])}",
             "",
-            f"Made by {plain_text(name_of(record))}. Each row holds `image_tokens`, {depth} codes flat in raster order, "
-            "and the other columns of the source.",
+            f"Made by {plain_text(name_of(record))}. Each row holds `image_tokens`, {depth} codes flat in raster "
+            "order, and the other columns of the source.",
             "",
             "| split | images | codes used | perplexity |",
             "|---|---|---|---|",
