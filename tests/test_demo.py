@@ -409,7 +409,7 @@ def test_a_template_holds_only_values_that_the_demo_makes(template):
 
 def test_words_from_outside_are_no_html_and_no_template():
     hostile = "</h3><img onerror=x>`${document.title = 1}`{{this}}"
-    shown = widgets.words(hostile)
+    shown = widgets.in_html(hostile)
     assert html.unescape(shown) == hostile
     assert not re.search(r"[<>`$]|\{\{", shown)
 

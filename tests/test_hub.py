@@ -32,6 +32,7 @@ from hf_autoencoders.hub.cards import (
     read_run,
 )
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
+from hf_autoencoders.hub.set_aside import SetAside
 from hf_autoencoders.priors.cards import image_token_lm_card, prior_card
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
 
@@ -270,7 +271,23 @@ def edit_config(**changes):
     return edit
 
 
+def spoil_weights(value: float):
+    def spoil(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        weights[min(weights)].view(-1)[0] = value
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
+def name_code_elsewhere(folder: Path) -> None:
+    edit_config(auto_map={"AutoModel": f"{folder.parent}/secret.Model"})(folder)
+
+
 SPOILED = {
+    "NaN in the weights": (spoil_weights(float("nan")), "hold no numbers (NaN or infinity) in 1 of "),
+    "infinity in the weights": (spoil_weights(float("inf")), "hold no numbers (NaN or infinity) in 1 of "),
+    "code elsewhere": (name_code_elsewhere, "which is no file of code beside it"),
     "no metrics.json": (remove("metrics.json"), "metrics.json is missing"),
     "no metrics": (give_metrics(metrics={}), "has no `metrics`"),
     "diverged": (give_metrics(metrics={"mse": float("nan")}), "the metric mse must be a finite number, got nan"),
@@ -333,6 +350,58 @@ def test_a_run_is_published_in_one_commit(hub, client, run):
     for name in ("model.safetensors", "modeling_vqvae.py"):
         assert repository.files[name].content == (run / name).read_bytes()
     assert "org/one-commit" in repository.files["README.md"].content.decode()
+
+
+def test_only_what_a_run_writes_goes_up_and_the_rest_is_named(hub, client, own_run, tmp_path):
+    (tmp_path / "secret").write_text("key")
+    for name in ("kaggle.json", ".hidden.json", "notes.png", "secret.py"):
+        (own_run / name).write_text("{}")
+    (own_run / "linked.json").symlink_to(tmp_path / "secret")
+    (own_run / "metrics.jsonl").write_text("{}")  # a run's own, of no use there
+    published = client(push_run, own_run, "org/only-the-run", template=RUN_TEMPLATE)
+    foreign = {"kaggle.json", ".hidden.json", "notes.png", "secret.py", "linked.json"}
+    assert set(published.left_out) == foreign
+    assert not set(hub.repository("org/only-the-run").files) & (foreign | {"metrics.jsonl"})
+
+
+def test_a_link_in_the_place_of_a_runs_file_is_refused(own_run, tmp_path):
+    (own_run / "metrics.json").rename(tmp_path / "elsewhere.json")
+    (own_run / "metrics.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(RunError, match="metrics.json is a link: only files that lie in the folder itself"):
+        push_run(own_run, "org/x")
+
+
+def test_links_in_a_checkpoint_stay_at_home(hub, client, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("key")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-10", rank_0="a")
+    (checkpoint / "rank" / "file").symlink_to(tmp_path / "secret" / "key")
+    (checkpoint / "folder").symlink_to(tmp_path / "secret")
+    client(push_checkpoint, checkpoint, "org/links", blocking=True)
+    assert set(hub.repository("org/links").files) == {".gitattributes", "last-checkpoint/rank/rank_0"}
+
+
+def test_what_a_killed_upload_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    code = """
+import os, signal, pathlib
+from hf_autoencoders.hub.set_aside import SetAside
+aside = SetAside()
+(aside.files / "weights").write_text("1")
+print(aside.root, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert (left / "files" / "weights").is_file()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = SetAside()
+    assert not left.exists()
+    second = SetAside()
+    assert first.files.is_dir(), "one that is at work stays"
+    first.remove()
+    second.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_push_updates_and_leaves_nothing_stale(hub, client, own_run):
@@ -480,7 +549,7 @@ def test_the_script_publishes_or_says_in_one_line_why_not(hub, run, tmp_path):
     assert printed.startswith(f"Published {hub.url}/org/scripted at revision "), errors
     errors = offline.communicate()[1].splitlines()
     assert errors[-1].startswith("publish.py: The connection to http://127.0.0.1:9 failed")
-    assert (online.returncode, offline.returncode) == (0, 1)
+    assert (online.returncode, offline.returncode) == (0, 2)
     assert not any("Traceback" in line for line in errors)
 
 

@@ -11,7 +11,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 from train_and_die import prepare_to_die
 
-from hf_autoencoders.commands.carry_out import Publisher, carry_out
+from hf_autoencoders.commands.carry_out import carry_out
+from hf_autoencoders.hub.publishers import Publisher
 from hf_autoencoders.training.adversary import Adversary
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.knobs import parse_arguments

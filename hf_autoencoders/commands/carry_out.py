@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from ..hub.publishers import Publisher
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
 from ..training.engine import Run, train
@@ -14,19 +15,6 @@ from ..training.logs import on_screen
 from ..training.results import save_results
 from ..training.task import Task
 from .boundary import run_command
-
-
-class Publisher:
-    """Carries out --push_to_hub; a command writes what is uploaded, and when. Called on every process."""
-
-    def __init__(self, arguments: Arguments):
-        self.arguments, self.hub = arguments, arguments.hub
-
-    def after_checkpoint(self, run: Run, checkpoint: Path) -> None:
-        """A new checkpoint is whole."""
-
-    def at_end(self, run: Run) -> None:
-        """Everything is saved."""
 
 
 def carry_out(

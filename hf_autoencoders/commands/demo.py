@@ -25,7 +25,7 @@ import hf_autoencoders  # noqa: F401  (registers the four models with the Auto c
 from hf_autoencoders.commands.boundary import OneLineParser, run_command
 from hf_autoencoders.demo import widgets
 from hf_autoencoders.demo.exhibit import DOTS, Exhibit, bytes_url, open_exhibit, png_url
-from hf_autoencoders.demo.widgets import words
+from hf_autoencoders.demo.widgets import in_html
 from hf_autoencoders.evaluation import plots
 from hf_autoencoders.training.saved_models import read_json_object
 
@@ -98,7 +98,7 @@ def source_of(entry: dict[str, str]) -> str:
 def build_page(exhibits: list[Exhibit]) -> "gr.Blocks":
     """A tab for each thing that the models offer."""
     with gr.Blocks(title="hf_autoencoders", analytics_enabled=False, fill_width=True) as demo:
-        gr.HTML(f"<h1>{' and '.join(words(exhibit.name) for exhibit in exhibits)}</h1>")
+        gr.HTML(f"<h1>{' and '.join(in_html(exhibit.name) for exhibit in exhibits)}</h1>")
         planes = [exhibit for exhibit in exhibits if exhibit.has_plane]
         if planes:
             with gr.Tab("Latent plane"):
@@ -196,7 +196,7 @@ def look_through(exhibit: Exhibit, image: Any) -> dict[str, Any] | None:
     try:
         pixels = exhibit.read(image)
     except ValueError as error:
-        raise gr.Error(words(str(error)), print_exception=False) from error
+        raise gr.Error(in_html(str(error)), print_exception=False) from error
     seen = png_url(plots.to_picture(pixels[0]))
     if not exhibit.has_codes:
         return {"seen": seen, "decoded": png_url(plots.to_picture(exhibit.reconstruct(pixels)[0]))}
@@ -270,7 +270,7 @@ def strip_between(exhibit: Exhibit, a: Any, b: Any) -> str:
     try:
         way = exhibit.way(exhibit.read(a), exhibit.read(b), STEPS)
     except ValueError as error:
-        raise gr.Error(words(str(error)), print_exception=False) from error
+        raise gr.Error(in_html(str(error)), print_exception=False) from error
     shares = "".join(f"<span>{100 * step // (STEPS - 1)} %</span>" for step in range(STEPS))
     return f"{heading(exhibit.name)}{picture(way, STEPS, 'pictures on the way')}<div class='shares'>{shares}</div>"
 
@@ -295,16 +295,16 @@ def samples_of(exhibit: Exhibit, seed: int) -> str:
     try:
         pictures = picture(exhibit.sample(32, seed), 8, "samples from the model's own prior")
     except ValueError as error:
-        return f"{heading(exhibit.name)}<p>{words(str(error))}</p>"
+        return f"{heading(exhibit.name)}<p>{in_html(str(error))}</p>"
     return heading(exhibit.name) + pictures + (f"<p>{note}</p>" if exhibit.has_codes else "")
 
 
 def heading(name: str) -> str:
-    return f"<h3>{words(name)}</h3>"
+    return f"<h3>{in_html(name)}</h3>"
 
 
 def picture(pixels: Any, columns: int, alt: str) -> str:
-    return f'<img class="crisp" alt="{words(alt)}" src="{png_url(plots.mosaic(pixels, columns))}">'
+    return f'<img class="crisp" alt="{in_html(alt)}" src="{png_url(plots.mosaic(pixels, columns))}">'
 
 
 if __name__ == "__main__":

@@ -268,6 +268,7 @@ def publish(arguments: EncodeArguments, folder: Path) -> None:
     url = publish_files(
         folder, arguments.hub_dataset_id or folder.resolve().name, ["*.parquet", "*.json", "README.md"],
         "Publish the image tokens", private=arguments.hub_private, repo_type="dataset", replaced=["*.parquet"],
+        mark="image_tokenizer.json",
     )  # fmt: skip
     print(f"published {url}")
 

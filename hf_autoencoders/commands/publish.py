@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     published = publish_space(arguments) if arguments.space else publish_run(arguments)
     if published is not None:
+        if published.left_out:
+            print(f"Left out, since no run writes them: {', '.join(published.left_out)}")
         print(f"Published {published.url} at revision {published.revision}")
 
 

@@ -16,13 +16,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
-from ..hub.publish import fetch_checkpoint, push_checkpoint, push_run
+from ..hub.publish import fetch_checkpoint
+from ..hub.publishers import RunPublisher
 from ..training.arguments import Arguments
 from ..training.autoencoder_task import AutoencoderTask
-from ..training.engine import Run
 from ..training.knobs import parse_arguments
-from ..training.results import save_results
-from .carry_out import Publisher, carry_out
+from .carry_out import carry_out
 
 
 SCRIPT = Path(__file__).name
@@ -43,42 +42,6 @@ def continue_from_hub(arguments: Arguments):
     wanted = arguments.run.resume
     if wanted and wanted != "latest" and not Path(wanted).exists() and wanted.count("/") == 1:
         arguments.run.resume = str(fetch_checkpoint(wanted))
-
-
-class RunPublisher(Publisher):
-    """The run with its card: at the end, or at each checkpoint in the background, by --hub_strategy."""
-
-    def __init__(self, arguments: Arguments):
-        super().__init__(arguments)
-        self.uploads = []
-
-    @property
-    def repo_id(self) -> str:
-        return self.hub.hub_model_id or Path(self.arguments.run.output_dir).resolve().name
-
-    def after_checkpoint(self, run: Run, checkpoint: Path) -> None:
-        if not self.hub.push_to_hub or self.hub.hub_strategy == "end":
-            return
-        save_results(run)
-        if run.accelerator.is_main_process:
-            self.uploads.append(self._push(f"Step {run.step}", blocking=False))
-            if self.hub.hub_strategy == "checkpoint":
-                model_type, private = self.arguments.model_type, self.hub.hub_private
-                upload = push_checkpoint(
-                    checkpoint, self.repo_id, private=private, model_type=model_type, blocking=False
-                )
-                self.uploads.append(upload)
-
-    def at_end(self, run: Run) -> None:
-        if self.hub.push_to_hub and run.accelerator.is_main_process:
-            published = self._push("End of training", blocking=True)
-            for upload in self.uploads:
-                upload.result()
-            print(f"published {published.url}")
-
-    def _push(self, message: str, blocking: bool):
-        folder, private = self.arguments.run.output_dir, self.hub.hub_private
-        return push_run(folder, self.repo_id, private=private, blocking=blocking, commit_message=message)
 
 
 if __name__ == "__main__":

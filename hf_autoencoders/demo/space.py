@@ -22,9 +22,8 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
 
-from ..hub.publish import FOREIGN_TO_NOBODY, Published, PublishError, commit_folder, one_line_errors, refuse_read_only
+from ..hub.uploads import Published, PublishError, claim_repository, commit_folder, one_line_errors
 from .exhibit import DOTS, Exhibit, open_exhibit
 
 
@@ -164,28 +163,7 @@ def push_space(
     if not (folder / "space.json").is_file():
         raise PublishError(f"{folder} is no Space: it has no space.json.")
     with one_line_errors(repo_id):
-        space = claim_space(api, repo_id, private, force)
+        space = claim_repository(api, repo_id, private, mark="space.json", force=force, repo_type="space")
         return commit_folder(
             api, folder, space, "", lambda path: path != ".gitattributes", commit_message, repo_type="space"
         )
-
-
-def claim_space(api: HfApi, repo_id: str, private: bool, force: bool) -> Any:
-    """The Space, created if need be; refuses one that was not made here."""
-    user = refuse_read_only(api)
-    repo_id = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
-    try:
-        space = api.space_info(repo_id)
-    except RepositoryNotFoundError:
-        api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
-        space = api.space_info(repo_id)
-    if private and not space.private:
-        raise PublishError(f"{repo_id} exists and is public: change that in its settings, or choose another name.")
-    paths = {sibling.rfilename for sibling in space.siblings or []}
-    foreign = sorted(path for path in paths if not FOREIGN_TO_NOBODY.fullmatch(path))
-    if foreign and "space.json" not in paths and not force:
-        raise PublishError(
-            f"The Space {repo_id} exists and holds other files, such as {foreign[0]}: "
-            "choose another --repo_id, or pass --force to overwrite it."
-        )
-    return space

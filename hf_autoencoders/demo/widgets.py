@@ -18,10 +18,10 @@ from html import escape
 SAFE_VALUES = {"backdrop", "width", "height", "this", "@index", "facts.side"}  # data URLs of pictures, and numbers
 
 
-def words(text: str) -> str:
+def in_html(text: str) -> str:
     """As words of an HTML page, also where gradio makes a template of it.
 
-    >>> words("<b>`${alert(1)}`")
+    >>> in_html("<b>`${alert(1)}`")
     '&lt;b&gt;&#96;&#36;{alert(1)}&#96;'
     """
     return escape(text).replace("$", "&#36;").replace("`", "&#96;").replace("{{", "&#123;{")

@@ -25,11 +25,16 @@ from diffusers import (
 )
 from torch import nn
 
-from hf_autoencoders.priors.diffusion_task import DiffusionTask
+from hf_autoencoders.priors.diffusion_task import PIPELINE, DiffusionTask
 from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
 
+from ..priors.sheets import SAMPLES_PICTURE
+from ..training.engine import Run
+from ..training.folder import CARD
 from ..training.text import plain_text, table_rows
 from .diffusers_export import to_diffusers
+from .publish import publish_files
+from .publishers import Publisher
 
 
 def latent_diffusion_pipeline(
@@ -105,6 +110,28 @@ def pipeline_card(unet: UNet2DModel, record: dict) -> str:
             "",
         ]
     )
+
+
+FILES_OF_A_PIPELINE = ("model_index.json", CARD, SAMPLES_PICTURE, "*/*.json", "*/*.safetensors", "*/*.py", "*.py")
+
+
+class PipelinePublisher(Publisher):
+    """The pipeline with its card in one commit."""
+
+    def at_end(self, run: Run) -> None:
+        if not self.hub.push_to_hub or not run.accelerator.is_main_process:
+            return
+        folder = Path(self.arguments.run.output_dir)
+        name, private = self.hub.hub_model_id or folder.resolve().name, self.hub.hub_private
+        url = publish_files(
+            folder / PIPELINE,
+            name,
+            FILES_OF_A_PIPELINE,
+            "Publish the pipeline",
+            mark="model_index.json",
+            private=private,
+        )
+        print(f"published {url}")
 
 
 # -- Amused ------------------------------------------------------------------------------------------------------------
