@@ -10,11 +10,11 @@ from ..training.folder import ARGUMENTS, CARD, METRICS
 from .cards import read_json
 from .publish import publish_files
 from .publishers import Publisher
-from .run_checks import WEIGHT_FILES
+from .run_checks import FILES_OF_WEIGHTS
 
 
 PUBLISHED_OF_A_PRIOR = (
-    "config.json", "generation_config.json", "image_token_sequencer.json", "preprocessor_config.json", *WEIGHT_FILES,
+    "config.json", "generation_config.json", "image_token_sequencer.json", "preprocessor_config.json", *FILES_OF_WEIGHTS,
     "model.safetensors.index.json", METRICS, ARGUMENTS, CARD, SAMPLES_PICTURE,
 )  # fmt: skip
 CODE = tuple(path.name for path in sorted((Path(__file__).parents[1] / "models").glob("*.py")))  # that travels

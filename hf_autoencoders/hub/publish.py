@@ -23,7 +23,7 @@ from transformers.utils import logging
 from ..training.folder import ARGUMENTS, CARD, EXAMPLE, HOLDER, LOCK, METRICS, PICTURE, WRITTEN
 from ..training.text import one_line
 from .cards import SavedRun, build_card, draw_code_usage, eval_results_yaml, read_run
-from .run_checks import WEIGHT_FILES, RunError, check_run
+from .run_checks import FILES_OF_WEIGHTS, RunError, check_run
 from .set_aside import SetAside
 from .uploads import CHECKPOINT_FOLDER, Published, PublishError, claim_repository, commit_folder, one_line_errors
 
@@ -32,7 +32,7 @@ logger = logging.get_logger(__name__)
 
 # Of a run's own folder, not below it; its code beside them.
 PUBLISHED_OF_A_RUN = (
-    "config.json", "generation_config.json", "preprocessor_config.json", *WEIGHT_FILES, "model.safetensors.index.json",
+    "config.json", "generation_config.json", "preprocessor_config.json", *FILES_OF_WEIGHTS, "model.safetensors.index.json",
     METRICS, ARGUMENTS, PICTURE, EXAMPLE, "samples.png",
 )  # fmt: skip
 

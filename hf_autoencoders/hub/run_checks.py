@@ -14,7 +14,7 @@ from ..training.text import one_line
 from .cards import RunError, SavedRun, read_json
 
 
-WEIGHT_FILES = ("model.safetensors", "model-*-of-*.safetensors")
+FILES_OF_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 
 
 def check_run(run: SavedRun) -> set[str]:
@@ -86,7 +86,7 @@ def saved_tensors(folder: Path) -> tuple[dict[str, tuple[int, ...]], list[str]]:
     """(name -> shape of every tensor in the folder's .safetensors files, names of those with NaN or infinity)"""
     shapes: dict[str, tuple[int, ...]] = {}
     wrong = []
-    files = sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
+    files = sorted(path for pattern in FILES_OF_WEIGHTS for path in folder.glob(pattern))
     if not files:
         raise RunError(f"{folder} has no weights (model.safetensors): save the model with save_pretrained.")
     for path in files:
