@@ -14,8 +14,8 @@ from .run_checks import FILES_OF_WEIGHTS
 
 
 PUBLISHED_OF_A_PRIOR = (
-    "config.json", "generation_config.json", "image_token_sequencer.json", "preprocessor_config.json", *FILES_OF_WEIGHTS,
-    "model.safetensors.index.json", METRICS, ARGUMENTS, CARD, SAMPLES_PICTURE,
+    "config.json", "generation_config.json", "image_token_sequencer.json", "preprocessor_config.json",
+    *FILES_OF_WEIGHTS, "model.safetensors.index.json", METRICS, ARGUMENTS, CARD, SAMPLES_PICTURE,
 )  # fmt: skip
 CODE = tuple(path.name for path in sorted((Path(__file__).parents[1] / "models").glob("*.py")))  # that travels
 

@@ -32,8 +32,8 @@ logger = logging.get_logger(__name__)
 
 # Of a run's own folder, not below it; its code beside them.
 PUBLISHED_OF_A_RUN = (
-    "config.json", "generation_config.json", "preprocessor_config.json", *FILES_OF_WEIGHTS, "model.safetensors.index.json",
-    METRICS, ARGUMENTS, PICTURE, EXAMPLE, "samples.png",
+    "config.json", "generation_config.json", "preprocessor_config.json", *FILES_OF_WEIGHTS,
+    "model.safetensors.index.json", METRICS, ARGUMENTS, PICTURE, EXAMPLE, "samples.png",
 )  # fmt: skip
 
 # What an earlier version may have left that would be wrong beside a new one: `model.safetensors` is preferred to new
