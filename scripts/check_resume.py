@@ -1,95 +1,163 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Kill training at random moments, resume, compare bit by bit with a run that nobody disturbed:
+"""Kill training at random moments, resume, compare the folders byte by byte with that of a run nobody disturbed:
 
     python scripts/check_resume.py --moments 20 [--processes 2] [-- FLAGS OF train.py]
 
-A run is killed with SIGKILL (its whole process group) at a moment drawn uniformly from its expected duration, start-up
-included, and resumed with --resume latest; a resumed run is killed again while moments are left. Each run that was
-brought to its end must equal the undisturbed one: model, optimizer, codebook, averages, random states, logged losses.
+A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest; after one to four kills it is
+brought to its end. Moments are events and not seconds, so that a busy machine changes nothing: while the run starts, at
+a line of its log, while a checkpoint is written, while the end is saved and judged. Then everything in the folder must
+equal that of the undisturbed run but clocks and commands: model, config.json, checkpoints, log, figures, pictures.
 """
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from os import environ
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 
 SCRIPT = Path(__file__).resolve().parent / "train.py"
 FLAGS = [
     *("--block_out_channels", "16", "16", "--codebook_size", "32", "--codebook_dim", "8", "--train_batch_size", "32"),
-    *(
-        "--max_train_steps",
-        "400",
-        "--checkpointing_steps",
-        "25",
-        "--checkpoints_total_limit",
-        "3",
-        "--eval_steps",
-        "150",
-    ),
-    *("--logging_steps", "10", "--num_threads", "1", "--random_crop", "1", "--ema_weights", "0.99"),
-    *("--lr_scheduler", "cosine"),
+    *("--max_train_steps", "200", "--checkpointing_steps", "25", "--checkpoints_total_limit", "3"),
+    *("--eval_steps", "80", "--logging_steps", "10", "--num_threads", "1", "--random_crop", "1"),
+    *("--ema_weights", "0.99", "--lr_scheduler", "cosine"),
 ]
-CLOCKS = ("images_per_second",)  # in the log, beside what the training decides
+MOST_KILLS = 4  # of one run, before it is brought to its end
+POLL = 0.002  # seconds between looks at the folder
+# What a clock, a path or the command line decides.
+FREE = {
+    "metrics.jsonl": {"images_per_second"},
+    "metrics.json": {"seconds", "date", "command"},
+    "state.json": {"seconds", "output_dir", "resume"},
+    "manifest.json": {"state.json"},  # its checksum
+}
 
 
-def command(flags: list[str], processes: int) -> list[str]:
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def start(flags: list[str], folder: Path, processes: int) -> subprocess.Popen:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), *flags]
-
-
-def start(flags: list[str], processes: int) -> subprocess.Popen:
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), *flags]
+    errors = open(folder.with_suffix(".stderr"), "wb")  # noqa: SIM115  (a pipe that nobody reads would fill up)
     return subprocess.Popen(
-        command(flags, processes),
-        env=environment,
+        [*command, "--output_dir", str(folder), "--resume", "latest"],
+        env={**environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+        stderr=errors,
     )
 
 
-def finish(process: subprocess.Popen):
-    _, errors = process.communicate()
-    if process.returncode:
-        sys.exit(f"check_resume.py: train.py ended with {process.returncode}: {errors.decode()[-2000:]}")
+def finish(process: subprocess.Popen, folder: Path) -> None:
+    if process.wait():
+        errors = folder.with_suffix(".stderr").read_text(errors="replace")
+        sys.exit(f"check_resume.py: train.py ended with {process.returncode}: {errors[-2000:]}")
 
 
-def kill_at_random(process: subprocess.Popen, duration: float, rng: random.Random) -> float | None:
-    """Seconds after which the group was killed; None if the run was done before."""
-    moment = rng.uniform(0, duration)
-    try:
-        process.communicate(timeout=moment)
-        return None
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return moment
+def kill_all(process: subprocess.Popen, folder: Path) -> None:
+    """The launcher and all that it started: torchrun gives each worker a process group of its own."""
+    launcher = psutil.Process(process.pid)
+    launcher.send_signal(signal.SIGSTOP)  # it neither starts nor restarts any more
+    group = [*launcher.children(recursive=True), launcher]
+    for one in group:
+        one.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(group, timeout=60)
+    orphans = [one.pid for one in psutil.process_iter(["cmdline"]) if str(folder) in (one.info["cmdline"] or [])]
+    if alive or orphans:
+        sys.exit(f"check_resume.py: processes survived the kill: {[one.pid for one in alive]}, {orphans}")
+
+
+# -- moments -----------------------------------------------------------------------------------------------------------
+
+
+def lines_of_log(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def steps_saved(folder: Path) -> list[int]:
     return sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoints/checkpoint-*"))
 
 
-def log_of(folder: Path) -> list[dict]:
-    lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]
+def choose(folder: Path, whole: Path, duration: float, rng: random.Random) -> tuple[tuple, Callable]:
+    """((kind, number) of what a kill waits for, whether it has come). `duration`: seconds of a whole run here."""
+    began, last = time.monotonic(), steps_saved(whole)[-1]
+    lines, wanted = lines_of_log(folder), lines_of_log(whole)
+    delay = rng.uniform(0, duration / 2)
+    line = rng.randint(min(lines, wanted - 1) + 1, wanted)
+    step = rng.uniform(max(steps_saved(folder), default=0), last)
+    late = rng.uniform(0, 1.5)
+
+    def at_the_end() -> bool:
+        nonlocal began
+        if last not in steps_saved(folder) and not (folder / ".saving").exists():
+            began = time.monotonic()
+        return time.monotonic() - began > late
+
+    return rng.choice(
+        [
+            (("seconds after the start", round(delay, 1)), lambda: time.monotonic() - began > delay),
+            (("line of the log", line), lambda: lines_of_log(folder) >= line),
+            (("line of the log", line), lambda: lines_of_log(folder) >= line),
+            (
+                ("step of a checkpoint while it is written", round(step)),
+                lambda: (folder / "checkpoints/.writing").exists() and lines_of_log(folder) / wanted > step / last,
+            ),
+            (("seconds after the last checkpoint", round(late, 1)), at_the_end),
+        ]
+    )
+
+
+def kill_at(process: subprocess.Popen, folder: Path, has_come: Callable[[], bool]) -> bool:
+    """False if the run was done before."""
+    while process.poll() is None:
+        if has_come():
+            kill_all(process, folder)
+            return True
+        time.sleep(POLL)
+    finish(process, folder)
+    return False
+
+
+# -- comparison --------------------------------------------------------------------------------------------------------
 
 
 def differences(folder: Path, whole: Path) -> list[str]:
-    """Names of what is not equal to the last bit."""
-    last = f"checkpoint-{steps_saved(whole)[-1]:08d}"
-    files = [path.relative_to(whole) for path in (whole / "checkpoints" / last).iterdir()]
-    files = [path for path in files if path.name not in ("manifest.json", "state.json")]  # hold seconds
-    files.append(Path("model.safetensors"))
-    unequal = [str(path) for path in files if (folder / path).read_bytes() != (whole / path).read_bytes()]
-    return unequal + ([] if log_of(folder) == log_of(whole) else ["metrics.jsonl"])
+    """Names of files that only one of the folders has, or that are not equal to the last bit."""
+    here, there = ({path.relative_to(place) for path in place.rglob("*")} for place in (folder, whole))
+    unequal = {f"{path} (only in one)" for path in here ^ there}
+    unequal |= {str(path) for path in here & there if content(folder / path) != content(whole / path)}
+    return sorted(unequal)
+
+
+def content(path: Path) -> Any:
+    """What must be equal of a file."""
+    if path.is_dir():
+        return None
+    if path.name == "arguments.yaml":
+        return path.read_text().splitlines()[1:]  # the first one names the folder
+    if path.name not in FREE:
+        return path.read_bytes()
+    texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return [without(json.loads(text), FREE[path.name]) for text in texts]
+
+
+def without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: without(inner, names) for name, inner in value.items() if name not in names}
+    return value
 
 
 def main():
@@ -99,33 +167,31 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("flags", nargs="*", help="of train.py, in place of the built-in small run")
     arguments = parser.parse_args()
-    rng, killed = random.Random(arguments.seed), 0
+    rng, kinds, compared = random.Random(arguments.seed), Counter(), 0
     with tempfile.TemporaryDirectory() as place:
-        whole = Path(place) / "whole"
-        flags = list(arguments.flags or FLAGS)
+        whole, flags = Path(place) / "whole", list(arguments.flags or FLAGS)
         began = time.monotonic()
-        finish(start([*flags, "--output_dir", str(whole)], arguments.processes))
+        finish(start(flags, whole, arguments.processes), whole)
         duration = time.monotonic() - began
         print(f"undisturbed: {duration:.0f} s, checkpoints {steps_saved(whole)}", flush=True)
-        for number in range(arguments.moments):
-            folder, mine = Path(place) / f"run-{number}", [*flags, "--resume", "latest"]
-            while killed < arguments.moments:
-                moment = kill_at_random(start([*mine, "--output_dir", str(folder)], arguments.processes), duration, rng)
-                if moment is None:
+        while kinds.total() < arguments.moments:
+            folder = Path(place) / f"run-{compared}"
+            for _ in range(min(rng.randint(1, MOST_KILLS), arguments.moments - kinds.total())):
+                what, has_come = choose(folder, whole, duration, rng)
+                if not kill_at(start(flags, folder, arguments.processes), folder, has_come):
                     break
-                killed += 1
-                print(f"  kill {killed:2d} after {moment:5.1f} s: checkpoints {steps_saved(folder)}", flush=True)
-            finish(start([*mine, "--output_dir", str(folder)], arguments.processes))
+                kinds[what[0]] += 1
+                print(f"  kill {kinds.total():2d}, {what[0]} {what[1]}: checkpoints {steps_saved(folder)}", flush=True)
+            finish(start(flags, folder, arguments.processes), folder)
             unequal = differences(folder, whole)
-            print(
-                f"run {number}: {'NOT EQUAL: ' + ', '.join(unequal) if unequal else 'equal to the last bit'}",
-                flush=True,
-            )
+            print(f"run {compared}: {'NOT EQUAL: ' + ', '.join(unequal) if unequal else 'equal'}", flush=True)
+            compared += 1
             if unequal:
                 sys.exit(1)
-            if killed >= arguments.moments:
-                break
-    print(f"{killed} kills, all resumed bit for bit on {arguments.processes} process(es)")
+    print(
+        f"{kinds.total()} kills, {compared} runs brought to their end, all folders equal to the last bit on "
+        f"{arguments.processes} process(es): {dict(kinds)}"
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from training_runs import (
     train_here,
 )
 
-from hf_autoencoders.training.checkpoints import what_is_wrong
+from hf_autoencoders.training.checkpoint_folders import what_is_wrong
 
 
 # SGD, since Adam turns the rounding of gradients near zero into whole steps; 22 steps an epoch.

@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,13 +57,10 @@ def run_script_here(script: str, flags: list[str]) -> int:
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     threads = torch.get_num_threads()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         return load_script(ROOT / script).main(flags)
     finally:
         torch.set_num_threads(threads)
-        for number, handler in handlers.items():  # a run that was stopped ignores them until its process ends
-            signal.signal(number, handler)
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -9,10 +9,10 @@ from transformers.utils.logging import disable_progress_bar
 from ..hub.publishers import Publisher
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
-from ..training.engine import Run, train
-from ..training.launch import ignore_signals
+from ..training.engine import Run, leave_last_checkpoint, train
+from ..training.launch import Stopped, StopSignal
 from ..training.logs import on_screen
-from ..training.results import save_results
+from ..training.results import judge, save_model
 from ..training.task import Task
 from .boundary import run_command
 
@@ -33,20 +33,29 @@ def carry_out(
 def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> None:
     run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
     try:
-        train_and_judge(run, publisher)
+        with StopSignal(run.accelerator) as stop:
+            if train(run, stop):
+                leave_last_checkpoint(run)
+                save_model(run)
+                stop.end_at_once()  # nothing can be lost from here on
+                judge_and_publish(run, publisher)
+            run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
+            run.accelerator.end_training()
+    except Stopped as stopped:
+        if run.accelerator.is_main_process:
+            print(f"Stopped by {stopped} after the training: the model is saved in {run.arguments.run.output_dir}.")
     finally:
         run.lock.release()
-    run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
-    run.accelerator.end_training()
 
 
-def train_and_judge(run: Run, publisher: Publisher) -> None:
-    if not train(run):
-        ignore_signals()
-    else:
-        record = save_results(run)
-        if run.accelerator.is_main_process:
-            print(f"held out: {on_screen(record['metrics'])}")
-            print(f"trained {run.step} steps in {run.seconds:.0f} s")
-            print("\n".join(run.task.closing_lines(run, Path(run.arguments.run.output_dir))))
-        publisher.at_end(run)
+def judge_and_publish(run: Run, publisher: Publisher) -> None:
+    folder = Path(run.arguments.run.output_dir)
+    try:
+        record = judge(run)
+    except ValueError as error:
+        raise ValueError(f"{error} (The trained model is saved in {folder}; it could not be judged.)") from error
+    if run.accelerator.is_main_process:
+        print(f"held out: {on_screen(record['metrics'])}")
+        print(f"trained {run.step} steps in {run.seconds:.0f} s")
+        print("\n".join(run.task.closing_lines(run, folder)))
+    publisher.at_end(run)

@@ -26,10 +26,10 @@ from ..perception.digits_classifier import load_digits_classifier, load_judge
 from ..priors.autoregressive import generate_images, load_prior, sequencer_of
 from ..priors.sheets import tile_pictures
 from ..training.arguments import knob
-from ..training.checkpoints import write_atomically
 from ..training.data import load_images
 from ..training.knobs import Parser
 from ..training.saved_models import load_model, load_processor
+from ..training.storage import write_atomically
 from .boundary import run_command
 
 

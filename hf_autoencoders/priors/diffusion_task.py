@@ -20,9 +20,10 @@ from transformers.utils import ModelOutput
 from ..models.precision import exact_dtype
 from ..training.arguments import Arguments
 from ..training.assembly import on_device
-from ..training.batches import evaluation_batches
+from ..training.batches import eval_batch_size, evaluation_batches
 from ..training.data import ImageSplits
 from ..training.engine import Run
+from ..training.fingerprints import identity
 from ..training.task import Task
 from .classes import settle_classes
 from .diffusion_knobs import OF_SAMPLES
@@ -84,6 +85,9 @@ class DiffusionTask(Task):
         self.train_set, held_out = encode(self.arguments, self.image_model, self.pictures, say)
         self.held_out = NoisedLatents(held_out, self.scheduler.config.num_train_timesteps)
 
+    def data_identity(self) -> dict[str, Any]:
+        return identity(self.pictures.train, self.train_set.labels)
+
     def build(self, accelerator: Accelerator) -> nn.Module:
         model = build_core(self.arguments, self.train_set, self.scheduler)
         count = classes_of(model.unet)  # those that the UNet knows; numbers where the data set has no names
@@ -137,6 +141,7 @@ class DiffusionTask(Task):
         picture = self.picture(run, model)
         if run.accelerator.is_main_process:
             for place in (folder, folder / PIPELINE):
+                place.mkdir(exist_ok=True)
                 picture.save(place / SAMPLES_PICTURE)
             self.save_card(self, model, folder / PIPELINE, record)
 
@@ -183,7 +188,7 @@ class DiffusionInTraining(nn.Module):
 
 def encode(arguments: Arguments, image_model, pictures: ImageSplits, say) -> tuple[Latents, Latents]:
     """Latents of both splits at unit spread; measures the spread where nobody did. Classes are settled first."""
-    batch_size = arguments.training.eval_batch_size
+    batch_size = eval_batch_size(arguments, pictures.train.image_shape)
     classes, labels = 0, None
     if not arguments.model["unconditional"]:
         classes, labels = settle_classes(pictures.train, pictures.eval, say)

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..training.arguments import Arguments
+from ..training.batches import eval_batch_size
 from ..training.data import ImageSplits, load_images
+from ..training.fingerprints import fingerprint, identity
 from ..training.saved_models import load_model, load_processor
 from .classes import settle_classes
 from .prior_knobs import PictureArguments
@@ -51,8 +54,13 @@ class Sequences(Dataset):
 
 @dataclass
 class TokenSplits:
-    """Tokens to train on and to evaluate on; `images`: the held-out pictures, where there are any, and the image
-    model's `figures` on them, once they are measured; `num_classes`: that both splits agree on, 0 without classes."""
+    """Tokens to train on and to evaluate on.
+
+    Attributes:
+        num_classes: that both splits agree on, 0 without classes.
+        images: the held-out pictures, where there are any. figures: of the image model on them, once measured.
+        pictures: those to train on, where there are any.
+    """
 
     name: str
     train: TokenDataset
@@ -60,11 +68,22 @@ class TokenSplits:
     num_classes: int = 0
     images: Any = None
     figures: dict[str, float] | None = None
+    pictures: Any = None
+
+    def identity(self) -> dict[str, Any]:
+        """Equal for the same pictures to train on, or the same tokens where they were read, with the same labels.
+
+        Of pictures and not of the tokens just made of them: another number of threads may round one to another code.
+        """
+        if self.pictures is not None:
+            return identity(self.pictures, self.train.labels)
+        read = SimpleNamespace(fingerprint=fingerprint(len(self.train), lambda rows: self.train.tokens[rows]))
+        return identity(read, self.train.labels)
 
 
 def read_tokens(arguments: Arguments, image_model, processor, device: torch.device, say: Callable) -> TokenSplits:
     """Encodes pictures, or reads tokens and makes sure that they are of this model. Classes are settled first."""
-    data, batch_size = arguments.data, arguments.training.eval_batch_size
+    data = arguments.data
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         train = read(split=data.train_split).first(data.max_train_samples)
@@ -75,9 +94,10 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
         images = read_pictures(arguments, processor)
         classes, labels = agreed_classes(arguments, images.train, images.eval, say)
         image_model.to(device)
+        batch_size = eval_batch_size(arguments, images.train.image_shape)
         say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
         train, held_out = (encode_in_memory(image_model, part, batch_size) for part in (images.train, images.eval))
-        splits = TokenSplits(images.name, train, held_out, classes, images.eval)
+        splits = TokenSplits(images.name, train, held_out, classes, images.eval, pictures=images.train)
     splits.eval.labels = labels
     return splits
 

@@ -18,9 +18,9 @@ from transformers.utils import ModelOutput
 
 from ..models.modeling_image_token_lm import ImageTokenLM
 from ..training.arguments import Arguments
-from ..training.checkpoints import write_atomically
 from ..training.engine import Run
-from ..training.folder import CARD
+from ..training.run_files import CARD
+from ..training.storage import write_atomically
 from ..training.task import Task
 from .autoregressive import build_prior, generate_images
 from .cards import image_token_lm_card, prior_card
@@ -67,6 +67,9 @@ class PriorTask(Task):
         self.image_model.to(accelerator.device)
         self.sequencer = build_sequencer(self.arguments, self.image_model, self.tokens)
         self.train_set = Sequences(self.tokens.train, self.sequencer)
+
+    def data_identity(self) -> dict[str, Any]:
+        return self.tokens.identity()
 
     def build(self, accelerator: Accelerator) -> nn.Module:
         sizes = ("architecture", "hidden_size", "num_layers", "num_heads", "dropout")
@@ -138,6 +141,7 @@ class PriorTask(Task):
             picture.save(folder / SAMPLES_PICTURE)
             write_atomically(folder / CARD, prior_card(record, self.sequencer, names[0]))
             if self.has_image_token_lm():
+                (folder / IMAGE_TOKEN_LM).mkdir()
                 picture.save(folder / IMAGE_TOKEN_LM / SAMPLES_PICTURE)
                 text = image_token_lm_card(record, self.sequencer, names[1])
                 write_atomically(folder / IMAGE_TOKEN_LM / CARD, text)

@@ -92,7 +92,7 @@ class TrainingArguments:
 
     train_batch_size: int = knob(64, "images of one micro-batch of one process")
     eval_batch_size: int = knob(
-        256, "images of one evaluation batch of one process (default: 256, fewer where images are larger than 56x56)"
+        256, "images of one evaluation batch of one process; unless given, fewer where their pixels exceed 8 MiB"
     )
     gradient_accumulation_steps: int = knob(1, "micro-batches of one optimizer step")
     num_train_epochs: float = knob(10.0, "passes over the training split")
@@ -138,7 +138,9 @@ class LoggingArguments:
         "steps between checkpoints, and one at the end (default: one at the end); 0: only when a signal stops the run",
     )
     checkpoints_total_limit: int | None = knob(
-        None, "keep so many checkpoints; older ones go after a new one is safe (default: all; 1 if only at the end)"
+        None,
+        "keep so many checkpoints; older ones go after a new one is safe (default: all of --checkpointing_steps, and "
+        "the newest of those that a signal or the end left)",
     )
 
 

@@ -12,15 +12,16 @@ from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
 from .adversary import Adversary
-from .arguments import FIXED, Arguments, LoggingArguments, TrainingArguments
+from .arguments import FIXED, Arguments, TrainingArguments
 from .batches import BatchPlan, training_batches
 from .checkpoints import Checkpoints
 from .ema import AveragedWeights
 from .engine import Run, changed_knobs, check_data, load_checkpoint
-from .folder import CHECKPOINTS, LOG, FolderLock, check_folder, claim_folder
+from .folder import FolderLock, check_folder, claim_folder
 from .launch import describe_launch, set_threads, start_accelerator
 from .logs import MetricsLog, Window
 from .optimizers import build_optimizer
+from .run_files import CHECKPOINTS, LOG
 from .schedules import Schedule
 from .sharding import register_methods
 from .task import Task
@@ -57,14 +58,20 @@ def build_run(
     model = task.build(accelerator)
     run = assemble(arguments, accelerator, task, model, task.build_adversary(model), folder)
     run.after_checkpoint = partial(after_checkpoint, run)
-    run.lock = FolderLock(accelerator, folder).acquire()
     say(task.describe(run))
     if arguments.logging.checkpointing_steps == 0:
         say("--checkpointing_steps 0: no checkpoint is kept, so the run cannot be continued once it is finished.")
     set_seed(arguments.run.seed + accelerator.process_index)  # other noise on every process
-    resume(run, say)
-    claim_folder(accelerator, folder, arguments)
-    accelerator.init_trackers("logs", config=_flat(arguments.as_dict()), init_kwargs={"wandb": {"dir": str(folder)}})
+    run.lock = FolderLock(accelerator, folder).acquire()
+    try:
+        resume(run, say)
+        claim_folder(accelerator, folder, arguments)
+        begin_branch(run, say)
+        config = _flat(arguments.as_dict())
+        accelerator.init_trackers("logs", config=config, init_kwargs={"wandb": {"dir": str(folder)}})
+    except BaseException:
+        run.lock.release()
+        raise
     return run
 
 
@@ -103,18 +110,12 @@ def assemble(
         averages=AveragedWeights(model, training.ema_weights) if training.ema_weights is not None else None,
         batches=lambda step: map(task.receive, on_device(batches(step), accelerator.device)),
         learning_rate=learning_rate(training, total),
-        checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, checkpoints_to_keep(arguments.logging)),
+        checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
         log=MetricsLog(folder / LOG, accelerator.is_main_process),
         window=Window(accelerator, task.codebook_size, training.gradient_accumulation_steps),
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
     )
-
-
-def checkpoints_to_keep(logging: LoggingArguments) -> int | None:
-    """One of a run that writes one at its end, however often it is continued; else what the user says."""
-    at_the_end_only = logging.checkpointing_steps is None and logging.checkpoints_total_limit is None
-    return 1 if at_the_end_only else logging.checkpoints_total_limit
 
 
 Batches = Callable[[int], Iterator[dict[str, Tensor]]]
@@ -148,14 +149,13 @@ def on_device(batches: Iterator[dict[str, Tensor]], device: torch.device) -> Ite
 
 
 def resume(run: Run, say: Callable[[str], None]) -> None:
-    """Continues from the checkpoint that was asked for."""
+    """Continues from the checkpoint that was asked for. No file is changed."""
     wanted = run.arguments.run.resume
     if wanted is None:
         return
     path = run.checkpoints.find(wanted, say)
     if path is None:
         say(f"No checkpoint in {run.checkpoints.folder} yet: starting at step 0.")
-        run.log.keep(0)
         return
     check_data(run, path)
     changes = changed_knobs(run, path)
@@ -167,11 +167,19 @@ def resume(run: Run, say: Callable[[str], None]) -> None:
             f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that goes on "
             "keeps its model, seed and batches."
         )
-    run.checkpoints.set_aside(run.checkpoints.state(path)["step"], run.log.path, say)
     load_checkpoint(run, path)
+    if changes:
+        run.changes.append({"step": run.step, **{name: list(change) for name, change in sorted(changes.items())}})
     for name, (before, now) in sorted(changes.items()):
         say(f"  changed since the checkpoint: {name} {before!r} -> {now!r}")
     say(f"Resumed {path} at step {run.step} of {run.total_steps}.")
+
+
+def begin_branch(run: Run, say: Callable[[str], None]) -> None:
+    """The folder becomes what it was at the step where this run goes on; what came later is set aside, not lost."""
+    if run.arguments.run.resume:
+        run.checkpoints.set_aside(run.step, run.log.path, say)
+    run.log.keep(run.log.lines)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

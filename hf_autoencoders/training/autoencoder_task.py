@@ -18,14 +18,15 @@ from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate
 from .arguments import Arguments, LossArguments
-from .batches import evaluation_batches
+from .batches import affordable, eval_batch_size, evaluation_batches
 from .config_knobs import build_config, config_fields
 from .data import ImageSplits, collate_bytes, load_images, scaled
 from .discriminator_game import DiscriminatorGame, build_game
 from .fitted_processor import FittedProcessor
-from .folder import EXAMPLE, PICTURE, output_folder
+from .folder import output_folder
 from .perceptual_term import PerceptualTerm, gradient_energy
 from .pictures import reconstruction_sheet
+from .run_files import EXAMPLE, PICTURE
 from .schedules import Schedule, Schedules, schedule_names
 from .task import Task
 
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
 
 PICTURES = 24  # in the sheet of reconstructions
 MEASURED_IMAGES = 5120  # at most, of the training split, to measure the latents' spread on
-MEASURED_VALUES = 2**24  # and at most so many values of their pixels: 85 RGB images of 256x256
+MEASURED_BYTES = 2**26  # and at most so many bytes of their pixels: 85 RGB images of 256x256
 COUNTED_VALUES = 2**28  # of the pixels of held-out images whose codes are counted; 10,000 images of MNIST are 2**23
-BATCH_VALUES = 256 * 3 * 56 * 56  # of an evaluation batch where the user gave no --eval_batch_size
 
 
 class AutoencoderTask(Task):
@@ -62,13 +62,25 @@ class AutoencoderTask(Task):
 
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         self.fitted, self.images = read_images(accelerator, self.arguments)
-        self.train_set = self.images.train
+        self.train_set, self.data_variance = self.images.train, None
         say(describe_images(self.images))
 
     def data_identity(self) -> dict[str, Any]:
         train = self.images.train
         count = {"number of pictures": len(train)} if hasattr(train, "__len__") else {}
-        return {**count, "fingerprint": train.fingerprint, "variance of the pixels": float(train.data_variance)}
+        return {**count, "fingerprint": train.fingerprint}
+
+    def measured(self) -> dict[str, Any]:
+        """Another version of a decoder, or --cache_limit_gib, could give other last digits of the same pictures."""
+        return {"data_variance": self.variance()}
+
+    def keep_measured(self, core: nn.Module, values: dict[str, Any]) -> None:
+        self.data_variance = values.get("data_variance")
+        if self.data_variance is not None and measures_variance(self.arguments, core.config):
+            core.config.data_variance = self.data_variance
+
+    def variance(self) -> float:
+        return float(self.images.train.data_variance) if self.data_variance is None else self.data_variance
 
     def build(self, accelerator: Accelerator) -> PreTrainedModel:
         model = build_model(self.arguments, self.images)
@@ -115,12 +127,12 @@ class AutoencoderTask(Task):
         """NMSE is relative to the training pixels; the relaxed ELBO is taken at the temperature that training is at."""
         return evaluate(
             model, self.held_out_batches(run.accelerator.process_index, run.accelerator.num_processes),
-            accelerator=run.accelerator, seed=self.arguments.run.seed, data_variance=self.images.train.data_variance,
+            accelerator=run.accelerator, seed=self.arguments.run.seed, data_variance=self.variance(),
             temperature=self.schedules(run.step).get("temperature"),
         )  # fmt: skip
 
     def held_out_batches(self, rank: int, processes: int) -> DataLoader:
-        images, size = self.images.eval, self.arguments.training.eval_batch_size
+        images, size = self.images.eval, eval_batch_size(self.arguments, self.images.eval.image_shape)
         return evaluation_batches(images, size, rank, processes, collate_fn=images.collate)
 
     def picture(self, run: "Run", model: nn.Module) -> Image.Image:
@@ -170,10 +182,15 @@ class AutoencoderTask(Task):
             images = self.images.eval
         training = self.arguments.training
         per_step = training.train_batch_size * training.gradient_accumulation_steps * run.accelerator.num_processes
-        most = min(MEASURED_IMAGES, MEASURED_VALUES // math.prod(images.image_shape), run.step * per_step, len(images))
-        chosen = range(0, len(images), max(1, len(images) // max(1, most)))[: max(1, most)]
-        size = training.eval_batch_size
-        batches = (chosen[start : start + size] for start in range(0, len(chosen), size))
+        most = min(MEASURED_IMAGES, max(1, run.step * per_step), len(images))
+        most = affordable(most, images.image_shape, MEASURED_BYTES)
+        chosen, size = (
+            range(0, len(images), len(images) // most)[:most],
+            eval_batch_size(self.arguments, images.image_shape),
+        )
+        if run.accelerator.is_main_process:
+            print(f"measuring the spread of the latents on {most:,} images", flush=True)
+        batches = (chosen[start : start + size] for start in range(0, most, size))
         generator = torch.Generator().manual_seed(self.arguments.run.seed)
         device = run.accelerator.device
         model.measure_latents((images.plain_batch(rows)["pixel_values"].to(device) for rows in batches), generator)
@@ -195,7 +212,8 @@ class AutoencoderTask(Task):
         pixels = self.processor(example, return_tensors="pt")["pixel_values"].to(device)
         tokens = model.get_image_tokens(pixels)[0].tolist()
         batches = self.held_out_batches(rank=0, processes=1)
-        of_a_batch = math.prod(self.images.eval.image_shape) * self.arguments.training.eval_batch_size
+        shape = self.images.eval.image_shape
+        of_a_batch = math.prod(shape) * eval_batch_size(self.arguments, shape)
         counts = sum(
             count_codes(model.get_image_tokens(batch["pixel_values"].to(device)), self.codebook_size)
             for batch in islice(batches, max(1, COUNTED_VALUES // of_a_batch))
@@ -230,6 +248,11 @@ def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedP
     return processor, images
 
 
+def measures_variance(arguments: Arguments, config: Any) -> bool:
+    """Whether the model divides by the variance of the data and the user did not give it."""
+    return hasattr(config, "data_variance") and "data_variance" not in {*arguments.model, *config.ignored_fields}
+
+
 def describe_images(images: ImageSplits) -> str:
     channels, height, width = images.train.image_shape
     count = f"{len(images.train):,}" if hasattr(images.train, "__len__") else "a stream of"
@@ -244,7 +267,7 @@ def build_model(arguments: Arguments, images: ImageSplits) -> PreTrainedModel:
     channels, height, width = images.train.image_shape
     measured = {"num_channels": channels, "image_size": height if height == width else [height, width]}
     config = build_config(arguments, measured)
-    if hasattr(config, "data_variance") and not {"data_variance"} & (set(arguments.model) | config.ignored_fields):
+    if measures_variance(arguments, config):
         config.data_variance = images.train.data_variance
     model = AutoModel.from_config(config)
     if arguments.training.init_output_bias:

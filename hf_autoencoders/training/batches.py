@@ -7,12 +7,21 @@ the epoch's permutation. Rank r owns the r-th stretch of it and cuts that into m
 needs to know nothing but its step.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+
+if TYPE_CHECKING:
+    from .arguments import Arguments
+
+
+EVAL_BYTES = 2**23  # of the pixels of one batch; a conv net's activations take 50 to 100 times as much
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,21 @@ def training_batches(
             **options,
         )
         step = (epoch + 1) * plan.steps_per_epoch
+
+
+def affordable(images: int, image_shape: Sequence[int], most_bytes: int) -> int:
+    """So many images, or as many fewer as have at most so many bytes of float32 pixels; at least one.
+
+    >>> affordable(256, (1, 28, 28), 2**23), affordable(256, (3, 256, 256), 2**23)
+    (256, 10)
+    """
+    return max(1, min(images, most_bytes // (4 * math.prod(image_shape))))
+
+
+def eval_batch_size(arguments: "Arguments", image_shape: Sequence[int]) -> int:
+    """--eval_batch_size where it was given; else its default, or fewer of large pictures."""
+    size = arguments.training.eval_batch_size
+    return size if "eval_batch_size" in arguments.given else affordable(size, image_shape, EVAL_BYTES)
 
 
 def evaluation_batches(dataset: Dataset, batch_size: int, rank: int, processes: int, **options) -> DataLoader:

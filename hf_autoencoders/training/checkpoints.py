@@ -17,17 +17,13 @@ reads a single value, so nothing is loaded that this module did not write as it 
         optimizer.bin  random_states_0.pkl  random_states_1.pkl  ...
 """
 
-import errno
-import hashlib
-import importlib.metadata
 import itertools
 import json
 import os
 import random
-import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,91 +32,35 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from accelerate.utils import load as load_tensors
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .folder import checkpoints_in
+from .checkpoint_folders import (
+    ADVERSARY,
+    AVERAGES,
+    LEAVING,
+    MANIFEST,
+    PREFIX,
+    SET_ASIDE,
+    STATE,
+    WRITING,
+    all_checkpoints,
+    delete_checkpoint,
+    is_ours,
+    read_json,
+    seal,
+    step_of,
+    what_is_wrong,
+)
+from .optimizers import own_options
+from .storage import flush_to_disk, one_line_if_full
 
 
-MANIFEST, STATE, AVERAGES, ADVERSARY = "manifest.json", "state.json", "averages.safetensors", "adversary.bin"
-PREFIX, WRITING, LEAVING, ASIDE = "checkpoint-", ".writing", ".leaving", "set-aside-"
-
-
-class SaveFailed(OSError):
-    """The disk did not take what was to be saved; what lay there before is untouched."""
-
-
-@contextmanager
-def one_line_if_the_disk_is_full(folder: Path) -> Iterator[None]:
-    """Each library reports a full disk by an error of its own: they become one `SaveFailed`."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        place = next(path for path in (folder, *folder.parents) if path.exists())
-        full = shutil.disk_usage(place).free < 2**20 or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if not full and not re.search("No space left|PytorchStreamWriter|quota", str(error)):
-            raise
-        raise SaveFailed(f"The disk is full: {folder} could not be written. The state before it was kept.") from error
-
-
-def write_atomically(path: Path, text: str):
-    """Writes beside and renames, so that a reader sees the old text or the new one."""
-    beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8")
-    _flush_to_disk(beside)
-    os.replace(beside, path)
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+ASKED = "asked"  # in the state: whether the run was told to write this one and keep it
 
 
 def save_state_file(path: Path, state: Any):
     path.write_text(json.dumps(state), encoding="utf-8")
-
-
-def seal(folder: Path, step: int, processes: int):
-    """Writes the manifest of a complete folder and flushes everything to the disk."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        _flush_to_disk(path)
-    manifest = {
-        "step": step,
-        "processes": processes,
-        "versions": versions(),
-        "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
-    }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
-    _flush_to_disk(folder)
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a result."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate")}
-
-
-def what_is_wrong(folder: Path) -> str | None:
-    """None for a checkpoint that is exactly as it was written; else what is wrong with it, in a few words."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        step, processes, files = int(manifest["step"]), int(manifest["processes"]), dict(manifest["files"])
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, TypeError, KeyError):
-        return f"{MANIFEST} cannot be read"
-    if step < 0 or processes < 1:
-        return f"{MANIFEST} cannot be right: step {step}, {processes} processes"
-    for name in [STATE, *(f"random_states_{rank}.pkl" for rank in range(processes))]:
-        if name not in files:
-            return f"{name} is not in its manifest"
-    for name, expected in files.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if sha256(folder / name) != expected:
-            return f"{name} is not what was written ({(folder / name).stat().st_size} bytes, checksum differs)"
-    return None
 
 
 class Checkpoints:
@@ -129,7 +69,8 @@ class Checkpoints:
     Args:
         accelerator: whose prepared model, optimizer and random states are saved. All methods are collective.
         folder: where they lie; on storage that all machines share.
-        total_limit: how many to keep; None keeps all.
+        total_limit: how many to keep. None keeps all that the run was told to write (`asked` in their state), and the
+            newest of the others: of those that a signal or the end of the run left.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, total_limit: int | None = None):
@@ -138,8 +79,8 @@ class Checkpoints:
         self.total_limit = total_limit
 
     def all(self) -> list[Path]:
-        """Folders of checkpoints, oldest first."""
-        return checkpoints_in(self.folder)
+        """Folders of checkpoints, oldest first. Whatever else lies there is no business of ours."""
+        return all_checkpoints(self.folder)
 
     def set_aside(self, after: int, log: Path, tell: Callable[[str], None]) -> None:
         """Moves the checkpoints behind step `after`, with a copy of the log, out of the way of a new branch.
@@ -147,14 +88,14 @@ class Checkpoints:
         Else they would count as the newest: `latest` would return to them, and pruning would keep them and delete the
         new ones. A collective call.
         """
-        later = [path for path in self.all() if int(path.name.removeprefix(PREFIX)) > after]
+        later = [path for path in self.all() if step_of(path) > after]
         if later and self.accelerator.is_main_process:
-            number = next(n for n in itertools.count(1) if not (self.folder / f"{ASIDE}{n}").exists())
-            aside = self.folder / f"{ASIDE}{number}"
+            number = next(n for n in itertools.count(1) if not (self.folder / f"{SET_ASIDE}{n}").exists())
+            aside = self.folder / f"{SET_ASIDE}{number}"
             aside.mkdir()
             if log.exists():
                 shutil.copy2(log, aside)
-            for path in later:
+            for path in reversed(later):  # a kill in between leaves a shorter branch, which is still one
                 os.replace(path, aside / path.name)
             tell(f"Set aside in {aside}: {', '.join(path.name for path in later)}, of steps that are trained anew.")
         self.accelerator.wait_for_everyone()
@@ -170,13 +111,24 @@ class Checkpoints:
         """Writes checkpoint number `step`, then prunes.
 
         Args:
+            state: what the loop knows besides tensors; `asked` in it says that the run was told to keep this one.
             stream: where this process stands in a stream of data.
             adversary: state of the second player, equal on every process.
-        """
-        with one_line_if_the_disk_is_full(self.folder):
-            return self._save(step, state, averages, stream, adversary)
 
-    def _save(self, step, state, averages, stream, adversary) -> Path:
+        Raises:
+            SaveFailed: it could not be written; those that were there before are still there.
+        """
+        path = self.folder / f"{PREFIX}{step:08d}"
+        try:
+            with one_line_if_full(str(path), "what was saved before was kept"):
+                self._save(path, step, state, averages, stream, adversary)
+        except BaseException:
+            if self.accelerator.is_main_process:  # a half one on a full disk is in the way of everything else
+                shutil.rmtree(self.folder / WRITING, ignore_errors=True)
+            raise
+        return path
+
+    def _save(self, path: Path, step: int, state: dict[str, Any], averages: Any, stream: Any, adversary: Any) -> None:
         accelerator, beside = self.accelerator, self.folder / WRITING
         if accelerator.is_main_process:
             shutil.rmtree(beside, ignore_errors=True)
@@ -192,14 +144,12 @@ class Checkpoints:
             if adversary is not None:
                 torch.save(adversary, beside / ADVERSARY)
         accelerator.wait_for_everyone()
-        path = self.folder / f"{PREFIX}{step:08d}"
         if accelerator.is_main_process:
             self._check_shared(beside)
             seal(beside, step, accelerator.num_processes)
             self._rename(beside, path)
-            self._prune()
+            self.prune()
         accelerator.wait_for_everyone()
-        return path
 
     def find(self, wanted: str, tell: Callable[[str], None]) -> Path | None:
         """The checkpoint to resume from; None if there is none yet. All processes get the main one's answer.
@@ -224,7 +174,7 @@ class Checkpoints:
 
     def state(self, path: Path) -> dict[str, Any]:
         """The `state` that `save` was given; nothing is put back yet."""
-        return _read_json(path / STATE)
+        return read_json(path / STATE)
 
     def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any, dict[str, Any] | None]:
         """Puts weights, optimizer and random states back; gives what else `save` got, (averages, stream, adversary).
@@ -232,35 +182,26 @@ class Checkpoints:
         Raises:
             ValueError: written by another number of processes, or a random state that cannot be put back.
         """
-        manifest = _read_json(path / MANIFEST)
+        manifest = read_json(path / MANIFEST)
         processes = self.accelerator.num_processes
         if manifest["processes"] != processes:
             raise ValueError(
                 f"{path} was written by {manifest['processes']} processes and each has its own random state, so it can "
                 f"only be resumed by as many; this run has {processes}."
             )
-        knobs = self._optimizer_knobs()
-        self.accelerator.load_state(str(path))
-        for group, values in zip(self._groups(), knobs, strict=True):
-            group.update(values)  # the saved state brings the old ones back
+        with ExitStack() as stack:
+            for optimizer in self.accelerator._optimizers:
+                stack.enter_context(own_options(optimizer))
+            self.accelerator.load_state(str(path))
         self._check_random_state(path)
         averages = load_file(path / AVERAGES) if (path / AVERAGES).exists() else None
         stream = path / f"stream_{self.accelerator.process_index}.json"
         adversary = path / ADVERSARY
         return (
             averages,
-            _read_json(stream) if stream.exists() else None,
+            read_json(stream) if stream.exists() else None,
             torch.load(adversary, map_location="cpu", weights_only=True) if adversary.exists() else None,
         )
-
-    def _groups(self) -> list[dict[str, Any]]:
-        return [group for optimizer in self.accelerator._optimizers for group in optimizer.param_groups]
-
-    def _optimizer_knobs(self) -> list[dict[str, Any]]:
-        """What the user's knobs say of each group: weight decay, betas, ... (the loop sets the rate in each step)."""
-        return [
-            {name: value for name, value in group.items() if name not in ("params", "lr")} for group in self._groups()
-        ]
 
     def _latest(self, tell: Callable[[str], None]) -> Path | None:
         candidates = self.all()
@@ -307,32 +248,13 @@ class Checkpoints:
         if path.exists():  # a damaged one, or one of a longer run that was resumed from an earlier step
             os.replace(path, leaving)
         os.replace(beside, path)
-        _flush_to_disk(self.folder)
+        flush_to_disk(self.folder)
         shutil.rmtree(leaving, ignore_errors=True)
 
-    def _prune(self):
+    def prune(self) -> None:
+        """Deletes what is more than the run keeps. To be called on the main process."""
+        ours = [path for path in self.all() if is_ours(path)]
         if self.total_limit is None:
-            return
-        for path in self.all()[: -self.total_limit]:
-            leaving = self.folder / LEAVING
-            os.replace(path, leaving)  # a kill in the middle of a deletion leaves no half checkpoint behind
-            shutil.rmtree(leaving, ignore_errors=True)
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _sha256(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _flush_to_disk(path: Path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            ours = [path for path in ours if not read_json(path / STATE).get(ASKED, True)]
+        for path in ours[: -(self.total_limit or 1)]:
+            delete_checkpoint(path)

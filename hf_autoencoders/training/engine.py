@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -23,8 +24,8 @@ from .ema import AveragedWeights
 from .folder import FolderLock
 from .health import CodebookHealth
 from .launch import StopSignal
-from .logs import MetricsLog, TrainingDiverged, Window, log_pictures, on_screen
-from .results import evaluate_run, picture_of_run
+from .logs import MetricsLog, Window, log_pictures, on_screen
+from .results import check_weights, evaluate_run, picture_of_run
 from .schedules import Schedule
 from .task import Task
 
@@ -45,6 +46,7 @@ class Run:
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
         figures: of the last evaluation, with its step. named_cures: remedies that were printed already.
         lock: keeps other runs out of the folder, until it is released or the process ends.
+        saved: the step of the newest checkpoint. changes: knobs that resumes changed, each with its step.
     """
 
     arguments: Arguments
@@ -67,6 +69,8 @@ class Run:
     seconds: float = 0.0
     figures: tuple[int, dict[str, float]] | None = None
     lock: FolderLock | None = None
+    saved: int = 0
+    changes: list[dict[str, Any]] = field(default_factory=list)
     named_cures: set[str] = field(default_factory=set)
 
     @cached_property
@@ -74,13 +78,22 @@ class Run:
         """The model without the wrappers that synchronise gradients, for what changes none."""
         return self.accelerator.unwrap_model(self.model)
 
+    @cached_property
+    def data_identity(self) -> dict[str, Any]:
+        return self.task.data_identity()
 
-def train(run: Run) -> bool:
-    """Trains to `run.total_steps`. False if a signal stopped it before, after a checkpoint."""
+
+def train(run: Run, stop: StopSignal | None = None) -> bool:
+    """Trains to `run.total_steps`. False if a signal stopped it before, after a checkpoint.
+
+    Args:
+        stop: one that is watched already, and longer than this takes.
+    """
     task, adversary, accelerator = run.task, run.adversary, run.accelerator
     model, optimizer = run.model.train(), run.optimizer
     task.begin(run)
-    with StopSignal(accelerator) as stop, Progress(run) as progress:
+    guard = StopSignal(accelerator) if stop is None else nullcontext(stop)
+    with guard as stop, Progress(run) as progress:
         catch_up(run, progress)
         micro_batches = (run.total_steps - run.step) * run.arguments.training.gradient_accumulation_steps
         for batch in islice(run.batches(run.step), max(micro_batches, 0)):
@@ -107,6 +120,14 @@ def train(run: Run) -> bool:
     return True
 
 
+def leave_last_checkpoint(run: Run) -> None:
+    """What a longer training can start from, unless the run is to leave no checkpoints."""
+    if run.arguments.logging.checkpointing_steps != 0 and run.saved != run.step:
+        save_checkpoint(run)
+    elif run.accelerator.is_main_process:
+        run.checkpoints.prune()  # a run that was killed before it could has left one too many
+
+
 def with_adversary(adversary: Adversary | None, output: Any, batch: dict[str, Tensor], step: int):
     """(the model's loss with the adversary's term, that term for the log)"""
     term = adversary.generator_term(output, batch, step) if adversary is not None else None
@@ -129,8 +150,7 @@ def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
         write_evaluation(run, progress)
     if due(run, logging.image_steps):
         write_picture(run)
-    last = run.step == run.total_steps and logging.checkpointing_steps != 0
-    if due(run, logging.checkpointing_steps) or last:
+    if due(run, logging.checkpointing_steps):
         save_checkpoint(run)
     return True
 
@@ -218,7 +238,10 @@ def save_checkpoint(run: Run) -> Path:
     run.window.gather(run.step)
     check_weights(run)
     state = {
-        "data": run.task.data_identity(),
+        "data": run.data_identity,
+        "measured": run.task.measured(),
+        "asked": due(run, run.arguments.logging.checkpointing_steps),
+        "changes": run.changes,
         "step": run.step,
         "evaluated": run.evaluated,
         "seconds": run.seconds,
@@ -230,43 +253,37 @@ def save_checkpoint(run: Run) -> Path:
     stream = run.task.train_set.state_dict() if run.arguments.data.streaming else None
     adversary = run.adversary.state_dict() if run.adversary is not None else None
     path = run.checkpoints.save(run.step, state, averages, stream, adversary)
+    run.saved = run.step
     run.after_checkpoint(path)
     return path
 
 
-def check_weights(run: Run) -> None:
-    """Raises TrainingDiverged, on every process, where a weight is no number: nothing of it is saved. Collective."""
-    wrong = torch.zeros((), device=run.accelerator.device)
-    for parameter in run.core.parameters():
-        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a sharded one
-        wrong += (~own.detach().isfinite()).sum()
-    if run.accelerator.reduce(wrong, reduction="sum").item():
-        raise TrainingDiverged(
-            f"Weights are no numbers after step {run.step}; they were not saved, and the last checkpoint was kept. A "
-            "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
-        )
-
-
 def check_data(run: Run, path: Path) -> None:
-    """Raises ValueError where `path` was trained on other pictures than those that are at hand now."""
-    then, now = run.checkpoints.state(path).get("data", {}), run.task.data_identity()
+    """Raises ValueError where `path` was trained on other data; what was measured on it then stays in force.
+
+    A checkpoint of version 0.1 does not say.
+    """
+    then = run.checkpoints.state(path).get("data") or {}
+    now = run.data_identity
     for name in then:
         if name in now and then[name] != now[name]:
             raise ValueError(
                 f"{path} was trained on other data: its {name} was {then[name]}, now it is {now[name]}. Give the data "
                 "that it was trained on, or train on the new data with --init_from."
             )
+    run.task.keep_measured(run.core, run.checkpoints.state(path).get("measured") or {})
 
 
 def load_checkpoint(run: Run, path: Path):
-    """Puts `run` where it stood when `path` was written."""
+    """Puts `run` where it stood when `path` was written. No file is changed."""
     state = run.checkpoints.state(path)
     averages, stream, adversary = run.checkpoints.load(path)
     if run.averages is not None:
         run.averages.load_state_dict(averages)
     run.window.load_state_dict(state["window"])
-    run.log.keep(state["log_lines"])
+    run.log.lines, run.changes = state["log_lines"], state.get("changes", [])
     run.step, run.evaluated, run.seconds = state["step"], state["evaluated"], state["seconds"]
+    run.saved = run.step
     if run.adversary is not None:
         run.adversary.load_state_dict(adversary)
     if stream is not None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The start and the stop of a process: the accelerator with its guards, CPU threads, and signals."""
 
+import atexit
 import ctypes
 import dataclasses
 import functools
@@ -9,8 +10,6 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 import accelerate.accelerator
@@ -105,36 +104,20 @@ def describe_launch(accelerator: Accelerator, threads: int) -> str:
     )
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Keeps SIGTERM and SIGINT until the block is done, and then hands them on: what is being saved becomes whole."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in dict.fromkeys(received):
-            signal.raise_signal(number)
-
-
-def ignore_signals() -> None:
-    """For a process that is ending: launchers pass on the signal that stopped it, and everything is saved already."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+class Stopped(BaseException):
+    """A signal arrived where nothing is lost by ending at once. Its text is the signal's name."""
 
 
 class StopSignal:
     """SIGTERM and SIGINT end the training after the step at hand; all processes agree on which step that is.
 
-    Repeated signals change nothing: a launcher passes on what its whole group has received already.
+    Repeated signals change nothing, to the end of the process: a launcher passes on what its whole group has received
+    already, and what ends well ends with exit code 0.
     """
 
     def __init__(self, accelerator: Accelerator):
         self.received: str | None = None
+        self.ends_at_once = False
         self.handlers = {}
         # Over the CPU: asking a GPU would make every step wait for it.
         several = accelerator.num_processes > 1
@@ -159,8 +142,25 @@ class StopSignal:
         torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=self.group)
         return bool(told.item())
 
+    def end_at_once(self) -> None:
+        """From now on a signal, also one that was received already, raises Stopped: everything is saved."""
+        if self.agreed():
+            raise Stopped(self.received or "a signal to another process")
+        self.ends_at_once = True
+
     def _remember(self, number: int, frame: FrameType | None):
+        if self.received is None:
+            atexit.register(ignore_signals)
         self.received = signal.Signals(number).name
+        if self.ends_at_once:
+            self.ends_at_once = False
+            raise Stopped(self.received)
+
+
+def ignore_signals() -> None:
+    """While the interpreter takes itself down, a repeated signal would turn its exit code into the signal's."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _trackers(names: list[str]) -> list[str] | str | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..evaluation.metrics import count_codes
 from ..models.precision import exact_dtype
 from .health import CodebookHealth
+from .storage import one_line_if_full, write_atomically
 
 
 class TrainingDiverged(RuntimeError):
@@ -112,7 +113,8 @@ class MetricsLog:
     def append(self, record: dict[str, Any]):
         self.lines += 1
         if self.writes:
-            with open(self.path, "a", encoding="utf-8") as file:
+            kept = "what was saved before was kept"
+            with one_line_if_full(str(self.path), kept), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
     def keep(self, lines: int):
@@ -120,7 +122,7 @@ class MetricsLog:
         self.lines = lines
         if self.writes and self.path.exists():
             kept = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
-            self.path.write_text("".join(kept), encoding="utf-8")
+            write_atomically(self.path, "".join(kept))
 
 
 def log_pictures(accelerator: Accelerator, tag: str, picture: Any, step: int):

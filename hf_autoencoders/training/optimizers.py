@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The optimizers of --optimizer: torch's own, and Muon beside Adam as one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +31,18 @@ def build_optimizer(accelerator: Accelerator, model: nn.Module, training: Traini
         return MuonWithAdam(*split_for_muon(model), adam=adam, **common)
     adam_class = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
     return adam_class(parameters, **adam, **common)
+
+
+@contextmanager
+def own_options(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """What is loaded within the block is the optimizer's memory; rates, decays and epsilons stay as it was built.
+
+    A state holds the options of the run that wrote it, and would bring them back whatever the knobs say now.
+    """
+    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    yield
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
 
 
 def check_whole_matrices(kind: DistributedType) -> None:

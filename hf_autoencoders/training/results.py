@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from .checkpoints import one_line_if_the_disk_is_full, versions, write_atomically
-from .folder import METRICS
-from .launch import signals_held
+from .checkpoint_folders import versions
+from .logs import TrainingDiverged
+from .run_files import METRICS, saving
 
 
 if TYPE_CHECKING:
@@ -54,21 +54,50 @@ def picture_of_run(run: "Run") -> Image.Image:
 
 
 @torch.no_grad()
-def save_results(run: "Run") -> dict[str, Any]:
-    """Saves the model, evaluates it, and saves the rest; gives what metrics.json says. A collective call.
+def check_weights(run: "Run") -> None:
+    """Raises TrainingDiverged, on every process, where a weight is no number: nothing of it is saved. Collective.
 
-    The model comes first, so that a mistake in the held-out split does not lose it. What was saved is what is judged.
+    The loss does not tell: the last one was computed before the last update.
     """
+    wrong = torch.zeros((), device=run.accelerator.device)
+    for tensor in (*run.core.parameters(), *run.core.buffers()):  # a codebook may be a buffer
+        if tensor.is_floating_point():
+            own = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # of a sharded one
+            wrong += (~own.isfinite()).sum()
+    if run.accelerator.reduce(wrong, reduction="sum").item():
+        raise TrainingDiverged(
+            f"Weights are no numbers after step {run.step}; they were not saved, and the last checkpoint was kept. A "
+            "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+        )
+
+
+@torch.no_grad()
+def save_model(run: "Run") -> None:
+    """Saves the trained model; an earlier one stays until the new one is whole. A collective call."""
+    check_weights(run)
     folder = Path(run.arguments.run.output_dir)
-    with signals_held(), one_line_if_the_disk_is_full(folder), weights_to_judge(run) as model:
-        run.task.save_model(run, model, folder)
+    with weights_to_judge(run) as model, saving(folder, run.accelerator.is_main_process) as place:
+        run.task.save_model(run, model, place)
+    run.accelerator.wait_for_everyone()
+
+
+@torch.no_grad()
+def judge(run: "Run") -> dict[str, Any]:
+    """Evaluates what was saved, and saves pictures, cards and metrics.json; gives what that says. A collective call."""
+    folder, writes = Path(run.arguments.run.output_dir), run.accelerator.is_main_process
     record = {"metrics": evaluate_run(run), **run.task.record(run), **describe_run(run)}
-    with weights_to_judge(run) as model, one_line_if_the_disk_is_full(folder):
-        run.task.save_rest(run, model, folder, record)
-    if run.accelerator.is_main_process:
-        write_atomically(folder / METRICS, json.dumps(record, indent=1) + "\n")
+    with weights_to_judge(run) as model, saving(folder, writes) as place:
+        run.task.save_rest(run, model, place, record)
+        if writes:
+            (place / METRICS).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     run.accelerator.wait_for_everyone()
     return record
+
+
+def save_results(run: "Run") -> dict[str, Any]:
+    """The model first, so that a mistake in the held-out split does not lose it; then `judge`. A collective call."""
+    save_model(run)
+    return judge(run)
 
 
 def describe_run(run: "Run") -> dict[str, Any]:
@@ -83,6 +112,7 @@ def describe_run(run: "Run") -> dict[str, Any]:
         "epochs": round(run.step / run.steps_per_epoch, 2) if run.steps_per_epoch else None,
         "global_batch_size": training.train_batch_size * training.gradient_accumulation_steps * processes,
         "settings": arguments.as_recipe(),
+        **({"changed_on_resume": run.changes} if run.changes else {}),
         "command": shlex.join(sys.argv),
         "seconds": round(run.seconds, 3),
         "processes": processes,

@@ -79,6 +79,13 @@ class Task:
         """What a resumed run must find again of its data, by names for people; it is part of each checkpoint."""
         return {}
 
+    def measured(self) -> dict[str, Any]:
+        """What was measured on the data and stays in force when the run goes on; it is part of each checkpoint."""
+        return {}
+
+    def keep_measured(self, core: nn.Module, values: dict[str, Any]) -> None:
+        """Takes over what `measured` gave when the run began; {} of a checkpoint that does not say."""
+
     def describe(self, run: "Run") -> str:
         """Lines on the model and its loss, printed before the first step."""
         raise NotImplementedError
@@ -117,7 +124,11 @@ class Task:
         raise NotImplementedError
 
     def save_model(self, run: "Run", model: nn.Module, folder: Path) -> None:
-        """The trained model, first of all: nothing that happens later may lose it."""
+        """The trained model, first of all: nothing that happens later may lose it.
+
+        `folder` is empty, here and in `save_rest`: what the main process writes there goes to the run's folder, in
+        place of files of the same names, as soon as everything is written.
+        """
         raise NotImplementedError
 
     def save_rest(self, run: "Run", model: nn.Module, folder: Path, record: dict[str, Any]) -> None:
