@@ -131,7 +131,7 @@ class StopSignal:
     def __exit__(self, *exception):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if self.group is not None:
+        if self.group is not None and torch.distributed.is_initialized():  # else all groups were taken down already
             torch.distributed.destroy_process_group(self.group)
 
     def agreed(self) -> bool:
