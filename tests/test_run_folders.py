@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from training_runs import checkpoint, log_of, tiny, train_here
 
 from hf_autoencoders.training.checkpoint_folders import seal, what_is_wrong
-from hf_autoencoders.training.run_files import RECORD, files_of_run, saving
+from hf_autoencoders.training.run_files import RUN_RECORD, files_of_run, saving
 from hf_autoencoders.training.storage import SaveFailed
 
 
@@ -46,7 +46,7 @@ def copy(trained, tmp_path):
 def test_the_record_names_every_file_of_a_run(copy):
     everything = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     rest = {name for name in everything - set(files_of_run(copy)) if not name.startswith("checkpoints/")}
-    assert rest == {RECORD, ".run.lock"}
+    assert rest == {RUN_RECORD, ".run.lock"}
 
 
 def test_overwrite_leaves_what_only_looks_like_a_runs_file(copy, tmp_path):
@@ -57,7 +57,7 @@ def test_overwrite_leaves_what_only_looks_like_a_runs_file(copy, tmp_path):
     for name in mine:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("mine")
-    with open(copy / RECORD, "a", encoding="utf-8") as record:  # whatever a record says, it reaches nothing outside
+    with open(copy / RUN_RECORD, "a", encoding="utf-8") as record:  # whatever a record says, it reaches nothing outside
         record.write(f"../outside.txt\n{outside}\nlinked.json\n")
     assert train_here(tiny("ae", copy, *AE, "--max_train_steps", "1", "--overwrite")) == 0
     assert all((copy / name).read_text() == "mine" for name in mine) and outside.read_text() == "mine"
@@ -94,7 +94,7 @@ def test_another_runs_folder_is_not_taken_by_resuming_from_elsewhere(copy, tmp_p
 
 def test_a_run_of_version_01_is_continued_and_replaced(copy):
     """It kept no record of its files, and its checkpoints say nothing of the data."""
-    (copy / RECORD).unlink()
+    (copy / RUN_RECORD).unlink()
     path = checkpoint(copy, 2)
     state = json.loads((path / "state.json").read_text())
     for name in ("data", "measured", "asked", "changes"):
@@ -104,7 +104,7 @@ def test_a_run_of_version_01_is_continued_and_replaced(copy):
     seal(path, step=2, processes=1)
     (copy / "notes.txt").write_text("mine")
     assert train_here(tiny("ae", copy, *AE, "--max_train_steps", "3", "--resume", "latest")) == 0
-    (copy / RECORD).unlink()
+    (copy / RUN_RECORD).unlink()
     assert train_here(tiny("ae", copy, *AE, "--max_train_steps", "1", "--overwrite")) == 0
     assert names(copy) == ["checkpoint-00000001"] and not list(copy.glob("*.kept"))
     assert (copy / "notes.txt").read_text() == "mine"
@@ -224,7 +224,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_costs_nothing(copy, small_fil
     small_files(resource.RLIM_INFINITY)
     error = capsys.readouterr().err
     assert code == 2 and "could not be written" in error and error.count("\n") == 1
-    kept = ("arguments.yaml", RECORD)
+    kept = ("arguments.yaml", RUN_RECORD)
     assert all(path.read_bytes() == content for path, content in whole.items() if path.name not in kept)
     assert names(copy) == ["checkpoint-00000002"]
     assert train_here(tiny("ae", copy, *AE, "--max_train_steps", "3", "--resume", "latest")) == 0

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
-from ..training.checkpoints import sha256
+from ..training.checkpoint_folders import sha256
 from ..training.text import plain_text, python_string
 from .converters import left_in_words
 from .source import Conversion, Source

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.likelihood import data_setting
-from ..training.folder import PICTURE
 from ..training.knobs import parse_arguments
 from ..training.recipes import recipe_flags
+from ..training.run_files import PICTURE
 from .cards import RunError, SavedRun, number, read_json, read_run
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from ..training.folder import PICTURE
+from ..training.run_files import PICTURE
 from .cards import SavedRun, build_card, number, words
 from .results import PICTURES_OF_CARDS, RECIPES, RESULTS_TO_REACH
 

@@ -21,10 +21,10 @@ from torch import Tensor
 from ..models.codebooks import perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
-from ..training.folder import CARD
 from ..training.image_columns import undecoded
 from ..training.image_rows import Rows, to_uint8_or_say_where
 from ..training.image_streams import opener_of
+from ..training.run_files import CARD
 from .ahead import ahead
 from .cards import token_dataset_card
 from .token_datasets import TokenDataset

@@ -73,7 +73,7 @@ def all_checkpoints(folder: Path) -> list[Path]:
 def is_ours(path: Path) -> bool:
     """Whether a run wrote this folder as it is called: no link, no renamed copy, no other folder of that name."""
     try:
-        step = read_json(path / MANIFEST)["step"]
+        step = json_of(path / MANIFEST)["step"]
     except (OSError, ValueError, TypeError, KeyError):
         return False
     return not path.is_symlink() and step == step_of(path) and (path / STATE).is_file()
@@ -110,7 +110,7 @@ def step_of(path: Path) -> int:
     return int(found.group(1)) if found else -1
 
 
-def read_json(path: Path) -> Any:
+def json_of(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 

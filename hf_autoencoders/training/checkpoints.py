@@ -47,7 +47,7 @@ from .checkpoint_folders import (
     all_checkpoints,
     delete_checkpoint,
     is_ours,
-    read_json,
+    json_of,
     seal,
     step_of,
     what_is_wrong,
@@ -174,7 +174,7 @@ class Checkpoints:
 
     def state(self, path: Path) -> dict[str, Any]:
         """The `state` that `save` was given; nothing is put back yet."""
-        return read_json(path / STATE)
+        return json_of(path / STATE)
 
     def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any, dict[str, Any] | None]:
         """Puts weights, optimizer and random states back; gives what else `save` got, (averages, stream, adversary).
@@ -182,7 +182,7 @@ class Checkpoints:
         Raises:
             ValueError: written by another number of processes, or a random state that cannot be put back.
         """
-        manifest = read_json(path / MANIFEST)
+        manifest = json_of(path / MANIFEST)
         processes = self.accelerator.num_processes
         if manifest["processes"] != processes:
             raise ValueError(
@@ -199,7 +199,7 @@ class Checkpoints:
         adversary = path / ADVERSARY
         return (
             averages,
-            read_json(stream) if stream.exists() else None,
+            json_of(stream) if stream.exists() else None,
             torch.load(adversary, map_location="cpu", weights_only=True) if adversary.exists() else None,
         )
 
@@ -255,6 +255,6 @@ class Checkpoints:
         """Deletes what is more than the run keeps. To be called on the main process."""
         ours = [path for path in self.all() if is_ours(path)]
         if self.total_limit is None:
-            ours = [path for path in ours if not read_json(path / STATE).get(ASKED, True)]
+            ours = [path for path in ours if not json_of(path / STATE).get(ASKED, True)]
         for path in ours[: -(self.total_limit or 1)]:
             delete_checkpoint(path)

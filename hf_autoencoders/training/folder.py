@@ -25,7 +25,7 @@ from .run_files import (
     LOG,
     MARK,
     METRICS,
-    RECORD,
+    RUN_RECORD,
     STAGING,
     files_of_run,
     holds_run,
@@ -78,7 +78,7 @@ def _what_is_wrong(folder: Path, arguments: Arguments) -> str | None:
     try:
         if folder.exists() and not folder.is_dir():
             return f"--output_dir {folder} is a file."
-        ours = {LOCK, HOLDER, RECORD, STAGING}  # which a run leaves before anything else
+        ours = {LOCK, HOLDER, RUN_RECORD, STAGING}  # which a run leaves before anything else
         found = sorted({path.name for path in folder.iterdir()} - ours) if folder.exists() else []
     except OSError as error:
         return f"--output_dir {str(folder)[:100]} cannot be used: {error.strerror}."

@@ -19,7 +19,7 @@ from .storage import flush_to_disk, one_line_if_full, write_atomically
 
 ARGUMENTS, LOG, METRICS, CHECKPOINTS = "arguments.yaml", "metrics.jsonl", "metrics.json", "checkpoints"
 PICTURE, EXAMPLE, CARD = "reconstructions.png", "example.png", "README.md"
-RECORD, STAGING = ".run-files", ".saving"
+RUN_RECORD, STAGING = ".run-files", ".saving"
 MARK = "# Repeats this run: "  # the beginning of arguments.yaml
 TRACKER_FILES = ("logs/**/events.out.tfevents.*", "logs/**/hparams.yml")  # whose names no run of ours chooses
 _HEADER = "# Written by a run of hf_autoencoders: --overwrite deletes these files and its checkpoints, nothing else.\n"
@@ -36,7 +36,7 @@ _OLD_CARDS = (CARD, f"image_token_lm/{CARD}", f"pipeline/{CARD}")
 
 def holds_run(folder: Path) -> bool:
     """Whether a run's own mark lies here; foreign files of the same names as a run's are none."""
-    return (folder / RECORD).is_file() or _holds_old_run(folder)
+    return (folder / RUN_RECORD).is_file() or _holds_old_run(folder)
 
 
 def files_of_run(folder: Path) -> list[str]:
@@ -44,8 +44,8 @@ def files_of_run(folder: Path) -> list[str]:
 
     Links are left out, and so is whatever a name would reach outside of `folder`.
     """
-    if (folder / RECORD).is_file():
-        lines = (folder / RECORD).read_text(encoding="utf-8").splitlines()
+    if (folder / RUN_RECORD).is_file():
+        lines = (folder / RUN_RECORD).read_text(encoding="utf-8").splitlines()
         names = [line for line in lines if line and not line.startswith("#")]
     else:
         names = _files_of_old_run(folder) if _holds_old_run(folder) else []
@@ -55,7 +55,7 @@ def files_of_run(folder: Path) -> list[str]:
 def record_files(folder: Path, names: Iterable[str]) -> None:
     """Adds names to the record: before the files are there, so that a kill leaves none that nobody knows."""
     known = sorted({*files_of_run(folder), *names})
-    write_atomically(folder / RECORD, _HEADER + "".join(f"{name}\n" for name in known))
+    write_atomically(folder / RUN_RECORD, _HEADER + "".join(f"{name}\n" for name in known))
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def remove_run(folder: Path) -> None:
             _remove_if_empty(folder / parent) if parent.parts else None
     delete_checkpoints(folder / CHECKPOINTS)
     shutil.rmtree(folder / STAGING, ignore_errors=True)
-    (folder / RECORD).unlink(missing_ok=True)
+    (folder / RUN_RECORD).unlink(missing_ok=True)
 
 
 def _move(place: Path, folder: Path) -> None:
