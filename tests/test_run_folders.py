@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from training_runs import checkpoint, log_of, tiny, train_here
 
 from hf_autoencoders.training.checkpoint_folders import seal, what_is_wrong
-from hf_autoencoders.training.run_files import RUN_RECORD, files_of_run, saving
+from hf_autoencoders.training.run_files import RUN_RECORD, recorded_files, saving
 from hf_autoencoders.training.storage import SaveFailed
 
 
@@ -45,7 +45,7 @@ def copy(trained, tmp_path):
 
 def test_the_record_names_every_file_of_a_run(copy):
     everything = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
-    rest = {name for name in everything - set(files_of_run(copy)) if not name.startswith("checkpoints/")}
+    rest = {name for name in everything - set(recorded_files(copy)) if not name.startswith("checkpoints/")}
     assert rest == {RUN_RECORD, ".run.lock"}
 
 

@@ -30,7 +30,7 @@ from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
 
 from ..priors.sheets import SAMPLES_PICTURE
 from ..training.engine import Run
-from ..training.folder import CARD
+from ..training.run_files import CARD
 from ..training.text import plain_text, table_rows
 from .diffusers_export import to_diffusers
 from .publish import publish_files

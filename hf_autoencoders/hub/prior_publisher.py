@@ -6,7 +6,7 @@ from pathlib import Path
 from ..priors.prior_task import IMAGE_TOKEN_LM, names_of_repositories
 from ..priors.sheets import SAMPLES_PICTURE
 from ..training.engine import Run
-from ..training.folder import ARGUMENTS, CARD, METRICS
+from ..training.run_files import ARGUMENTS, CARD, METRICS
 from .cards import read_json
 from .publish import publish_files
 from .publishers import Publisher

@@ -20,7 +20,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, run_as_future, snapshot_download
 from transformers.utils import logging
 
-from ..training.folder import ARGUMENTS, CARD, EXAMPLE, HOLDER, LOCK, METRICS, PICTURE, WRITTEN
+from ..training.folder import HOLDER, LOCK
+from ..training.run_files import ARGUMENTS, CARD, EXAMPLE, METRICS, PICTURE, WRITTEN
 from ..training.text import one_line
 from .cards import SavedRun, build_card, draw_code_usage, eval_results_yaml, read_run
 from .run_checks import FILES_OF_WEIGHTS, RunError, check_run

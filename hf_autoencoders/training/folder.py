@@ -27,9 +27,9 @@ from .run_files import (
     METRICS,
     RUN_RECORD,
     STAGING,
-    files_of_run,
     holds_run,
     record_files,
+    recorded_files,
     remove_run,
 )
 from .storage import write_atomically
@@ -103,7 +103,7 @@ def _what_is_wrong(folder: Path, arguments: Arguments) -> str | None:
 
 def holds_result(folder: Path) -> bool:
     """Whether the run got as far as saving its model."""
-    return any(name == METRICS or Path(name).suffix == ".safetensors" for name in files_of_run(folder))
+    return any(name == METRICS or Path(name).suffix == ".safetensors" for name in recorded_files(folder))
 
 
 def _claim(folder: Path, arguments: Arguments) -> str | None:

@@ -31,6 +31,7 @@ _OF_OLD_RUNS = (
     "image_token_lm/**/*.json", "image_token_lm/**/*.safetensors", "image_token_lm/**/*.py", "image_token_lm/**/*.png",
     "pipeline/**/*.json", "pipeline/**/*.safetensors", "pipeline/**/*.py", "pipeline/**/*.png",
 )  # fmt: skip
+WRITTEN = (*_OF_OLD_RUNS, *TRACKER_FILES, CHECKPOINTS, RUN_RECORD, STAGING)  # what runs leave, as patterns, but cards
 _OLD_CARDS = (CARD, f"image_token_lm/{CARD}", f"pipeline/{CARD}")
 
 
@@ -39,7 +40,7 @@ def holds_run(folder: Path) -> bool:
     return (folder / RUN_RECORD).is_file() or _holds_old_run(folder)
 
 
-def files_of_run(folder: Path) -> list[str]:
+def recorded_files(folder: Path) -> list[str]:
     """Names, relative to `folder`, of the files that its run wrote and that are there; checkpoints are not among them.
 
     Links are left out, and so is whatever a name would reach outside of `folder`.
@@ -54,7 +55,7 @@ def files_of_run(folder: Path) -> list[str]:
 
 def record_files(folder: Path, names: Iterable[str]) -> None:
     """Adds names to the record: before the files are there, so that a kill leaves none that nobody knows."""
-    known = sorted({*files_of_run(folder), *names})
+    known = sorted({*recorded_files(folder), *names})
     write_atomically(folder / RUN_RECORD, _HEADER + "".join(f"{name}\n" for name in known))
 
 
@@ -88,7 +89,7 @@ def saving(folder: Path, writes: bool) -> Iterator[Path]:
 
 def remove_run(folder: Path) -> None:
     """Deletes what a run wrote, and folders that are empty then; other files stay."""
-    names = files_of_run(folder)
+    names = recorded_files(folder)
     trackers = [path for pattern in TRACKER_FILES for path in folder.glob(pattern)] if names else []
     for path in (*(folder / name for name in names), *trackers):
         path.unlink(missing_ok=True)
@@ -104,7 +105,7 @@ def _move(place: Path, folder: Path) -> None:
     for path in paths:
         flush_to_disk(path)
     names = [path.relative_to(place).as_posix() for path in paths]
-    for name in sorted(set(names) - set(files_of_run(folder))):
+    for name in sorted(set(names) - set(recorded_files(folder))):
         if os.path.lexists(folder / name):
             os.replace(folder / name, folder / f"{name}.kept")
     record_files(folder, names)
