@@ -474,6 +474,22 @@ def test_weights_that_break_off_once_are_sent_again(hub, client, own_run):
     assert content == (own_run / "model.safetensors").read_bytes()
 
 
+def push_model(folder: Path, repo_id: str) -> None:
+    AutoModel.from_pretrained(folder).push_to_hub(repo_id)
+
+
+def test_a_bare_model_takes_our_card_along_and_keeps_one_that_somebody_wrote(hub, client, run):
+    client(push_model, run, "org/bare")
+    card = hub.repository("org/bare").files["README.md"].content.decode()
+    assert (
+        'AutoModel.from_pretrained("org/bare", trust_remote_code=True)' in card and "| `codebook_size` | `16` |" in card
+    )
+    assert "More Information Needed" not in card and ModelCard(card).data.tags == ["hf_autoencoders", "vqvae"]
+    hub.add_repository("org/written", files={"README.md": b"---\nlicense: mit\n---\nMine."})
+    client(push_model, run, "org/written")
+    assert "Mine." in hub.repository("org/written").files["README.md"].content.decode()
+
+
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 

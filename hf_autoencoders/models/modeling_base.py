@@ -18,6 +18,7 @@ from .codebook_tensors import initialize as initialize_codebook
 from .forward_outputs import DecoderOutput
 from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
+from .model_card import WritesItsCard
 from .noise import device_of
 from .pixels import check_pixels, warn_of_range
 from .precision import compute_dtype, float32_island, may_be_read
@@ -31,7 +32,7 @@ def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     return torch.lerp(a[:, None], b[:, None], weights)
 
 
-class AutoencoderPreTrainedModel(PreTrainedModel):
+class AutoencoderPreTrainedModel(WritesItsCard, PreTrainedModel):
     """What AE, VAE, VQ-VAE and dVAE share. Pixels are in [-1, 1] at every public method.
 
     A subclass writes `encode`, `forward` and `draw_latents` (its prior).

@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_image_token_lm import ImageTokenLMConfig
 from .image_token_ids import generate_ids
+from .model_card import WritesItsCard
 from .modeling_dvae import DVAEModel
 from .modeling_vqvae import VQVAEModel
 
@@ -37,7 +38,7 @@ class ImageTokenLMOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class ImageTokenLM(PreTrainedModel):
+class ImageTokenLM(WritesItsCard, PreTrainedModel):
     """An image model with a codebook (`image_model`) and a causal language model of its tokens (`language_model`).
 
     Training moves the language model alone: the image model is frozen and stays in eval mode.
