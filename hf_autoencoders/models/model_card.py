@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 
 BLANK = "This model card has been automatically generated."  # in transformers' own, whose fields are all empty
+SAID_ELSEWHERE = ("model_type", "transformers_version", "architectures", "dtype")
 
 
 class WritesItsCard:
@@ -27,8 +28,7 @@ def model_card(model, repo_id: str) -> str:
     changed = {
         name: value
         for name, value in model.config.to_diff_dict().items()
-        if isinstance(value, (bool, int, float, str, list, tuple))
-        and name not in ("model_type", "transformers_version")
+        if isinstance(value, (bool, int, float, str, list, tuple)) and name not in SAID_ELSEWHERE
     }
     rows = "\n".join(f"| `{name}` | `{value}` |" for name, value in sorted(changed.items()) if "`" not in str(value))
     tags = ["hf_autoencoders", model.config.model_type]
@@ -39,7 +39,8 @@ def model_card(model, repo_id: str) -> str:
 
 # {repo_id.split("/")[-1]}
 
-A `{type(model).__name__}` of hf_autoencoders with {model.num_parameters() / 1e6:.2f} M parameters. Nothing was measured.
+A `{type(model).__name__}` of hf_autoencoders with {model.num_parameters() / 1e6:.2f} M parameters. Nothing of it was
+measured.
 
 ```python
 from transformers import AutoModel
