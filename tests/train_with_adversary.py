@@ -11,8 +11,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 from train_and_die import prepare_to_die
 
-from hf_autoencoders.commands.carry_out import carry_out
-from hf_autoencoders.hub.publishers import Publisher
+from hf_autoencoders.commands.carry_out import Trainer, carry_out
 from hf_autoencoders.training.adversary import Adversary
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.knobs import parse_arguments
@@ -53,7 +52,7 @@ class TaskWithAdversary(AutoencoderTask):
 def main(flags: list[str]) -> int:
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
-    return carry_out("train.py", lambda: parse_arguments(flags), TaskWithAdversary, Publisher)
+    return carry_out(Trainer("train.py", parse_arguments, TaskWithAdversary), flags)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 """What the three training commands share: build the run, train it, save it, publish it; and their exit codes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -13,24 +15,42 @@ from ..training.engine import Run, leave_last_checkpoint, train
 from ..training.launch import Stopped, StopSignal
 from ..training.logs import on_screen
 from ..training.results import judge, save_model
+from ..training.saved_models import load_model
 from ..training.task import Task
 from .boundary import run_command
 
 
-def carry_out(
-    script: str,
-    parse: Callable[[], Arguments],
-    make_task: Callable[[Arguments], Task],
-    make_publisher: Callable[[Arguments], Publisher],
-) -> int:
+@dataclass(frozen=True)
+class Trainer:
+    """What one training command is made of.
+
+    Args:
+        script: whose name its error messages begin with.
+        parse: reads the knobs from flags (None: those of the process).
+        make_task: from the knobs. make_publisher: from the knobs, too.
+        open_result: loads what a finished run has left in its folder.
+    """
+
+    script: str
+    parse: Callable[[list[str] | None], Arguments]
+    make_task: Callable[[Arguments], Task]
+    make_publisher: Callable[[Arguments], Publisher] = Publisher
+    open_result: Callable[[str], Any] = load_model
+
+
+def carry_out(trainer: Trainer, argv: list[str] | None) -> int:
     """Exit codes: those of `run_command`; 0 also for a run that a signal stopped, after a checkpoint."""
     disable_progress_bar()  # of loading and saving, which take no time here
     return run_command(
-        script, parse, lambda arguments: train_and_save(arguments, make_task(arguments), make_publisher(arguments))
+        trainer.script,
+        lambda: trainer.parse(argv),
+        lambda arguments: train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments)),
     )
 
 
-def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> None:
+def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> dict[str, Any] | None:
+    """What metrics.json says of the finished run; None of one that a signal stopped."""
+    record = None
     run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
     try:
         with StopSignal(run.accelerator) as stop:
@@ -38,7 +58,7 @@ def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> No
                 leave_last_checkpoint(run)
                 save_model(run)
                 stop.end_at_once()  # nothing can be lost from here on
-                judge_and_publish(run, publisher)
+                record = judge_and_publish(run, publisher)
             run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
             run.accelerator.end_training()
     except Stopped as stopped:
@@ -46,9 +66,10 @@ def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> No
             print(f"Stopped by {stopped} after the training: the model is saved in {run.arguments.run.output_dir}.")
     finally:
         run.lock.release()
+    return record
 
 
-def judge_and_publish(run: Run, publisher: Publisher) -> None:
+def judge_and_publish(run: Run, publisher: Publisher) -> dict[str, Any]:
     folder = Path(run.arguments.run.output_dir)
     try:
         record = judge(run)
@@ -59,3 +80,4 @@ def judge_and_publish(run: Run, publisher: Publisher) -> None:
         print(f"trained {run.step} steps in {run.seconds:.0f} s")
         print("\n".join(run.task.closing_lines(run, folder)))
     publisher.at_end(run)
+    return record

@@ -6,15 +6,11 @@
 A killed run continues with the same command; shards that are there are not made again.
 """
 
-import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow others down; read with torch
 
 import torch
 from accelerate import Accelerator

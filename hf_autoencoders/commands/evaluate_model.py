@@ -6,16 +6,12 @@ or a model on the Hub. The judge of class accuracy and gaps: python scripts/trai
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave busy cores to others
 
 import torch
 from torch import Tensor

@@ -5,14 +5,8 @@ Any knob of the recipe is a flag, too, and overrides it: --learning_rate 3e-4 --
 python scripts/train.py --model_type vae --help
 """
 
-import os
 import sys
 from pathlib import Path
-
-
-# Idle OpenMP threads spin while they wait. Where other programs want the cores, that made a step 8 times as slow
-# (320 ms, now 40 ms, two threads on two busy cores). Read when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
@@ -21,15 +15,12 @@ from ..hub.publishers import RunPublisher
 from ..training.arguments import Arguments
 from ..training.autoencoder_task import AutoencoderTask
 from ..training.knobs import parse_arguments
-from .carry_out import carry_out
-
-
-SCRIPT = Path(__file__).name
+from .carry_out import Trainer, carry_out
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `carry_out`."""
-    return carry_out(SCRIPT, lambda: parse_arguments(argv), make_task, RunPublisher)
+    return carry_out(TRAINER, argv)
 
 
 def make_task(arguments: Arguments) -> AutoencoderTask:
@@ -42,6 +33,9 @@ def continue_from_hub(arguments: Arguments):
     wanted = arguments.run.resume
     if wanted and wanted != "latest" and not Path(wanted).exists() and wanted.count("/") == 1:
         arguments.run.resume = str(fetch_checkpoint(wanted))
+
+
+TRAINER = Trainer("train.py", parse_arguments, make_task, RunPublisher)
 
 
 if __name__ == "__main__":

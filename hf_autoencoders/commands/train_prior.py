@@ -6,27 +6,23 @@
 Any knob of the recipe is a flag, too, and overrides it (--knob null takes it out); all of them: --help
 """
 
-import os
 import sys
-from pathlib import Path
-
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin slow others down; read with torch
 
 import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
 
 from ..hub.prior_publisher import PriorPublisher
+from ..priors.autoregressive import load_prior
 from ..priors.prior_knobs import parse_prior_arguments
 from ..priors.prior_task import PriorTask
-from .carry_out import carry_out
-
-
-SCRIPT = Path(__file__).name
+from .carry_out import Trainer, carry_out
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `carry_out`."""
-    return carry_out(SCRIPT, lambda: parse_prior_arguments(argv), PriorTask, PriorPublisher)
+    return carry_out(TRAINER, argv)
+
+
+TRAINER = Trainer("train_prior.py", parse_prior_arguments, PriorTask, PriorPublisher, load_prior)
 
 
 if __name__ == "__main__":

@@ -249,6 +249,7 @@ class Arguments:
         recipe: path of the recipe, if one was given.
         model: config fields that the user set, by name; the config class has the defaults of the others.
         given: names of all knobs that the user set, by flag or recipe.
+        command: what the user typed, where that is not the command line of the process.
     """
 
     model_type: str
@@ -262,6 +263,7 @@ class Arguments:
     losses: LossArguments
     model: dict[str, Any]
     given: frozenset[str]
+    command: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, as in a recipe: every knob of the run with its value, and the config fields that were set."""

@@ -113,7 +113,7 @@ def describe_run(run: "Run") -> dict[str, Any]:
         "global_batch_size": training.train_batch_size * training.gradient_accumulation_steps * processes,
         "settings": arguments.as_recipe(),
         **({"changed_on_resume": run.changes} if run.changes else {}),
-        "command": shlex.join(sys.argv),
+        "command": arguments.command or shlex.join(sys.argv),
         "seconds": round(run.seconds, 3),
         "processes": processes,
         "device": describe_device(run.accelerator.device),
