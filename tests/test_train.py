@@ -26,6 +26,7 @@ from hf_autoencoders.training.health import CodebookHealth
 from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.logs import TrainingDiverged, Window
 from hf_autoencoders.training.pictures import reconstruction_sheet
+from hf_autoencoders.training.progress import on_screen
 
 
 SHORT = ("--max_train_steps", "3", "--max_eval_samples", "16")
@@ -274,6 +275,15 @@ def test_the_window_gives_means_over_every_micro_batch_and_starts_anew():
     assert means == {"loss": 3.0} and health is None
     window.add({"loss": torch.tensor(8.0)})
     assert window.flush(step=4)[0] == {"loss": 8.0}
+
+
+def test_the_screen_leaves_out_constants_and_what_it_has_said():
+    window = Window(Accelerator(cpu=True), None)
+    for loss in (1.0, 2.0):
+        window.add({name: torch.tensor(value) for name, value in {"loss": loss, "mse": loss, "kl": 66.5}.items()})
+    means, _ = window.flush(step=2)
+    assert on_screen(means, window.constants) == "loss 1.5"
+    assert on_screen({"eval_loss": 3.0, "eval_kl": 66.5}, window.constants) == "eval_loss 3"
 
 
 def test_codes_are_counted_level_by_level():

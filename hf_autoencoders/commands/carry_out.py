@@ -13,7 +13,7 @@ from ..training.arguments import Arguments
 from ..training.assembly import build_run
 from ..training.engine import Run, leave_last_checkpoint, train
 from ..training.launch import Stopped, StopSignal
-from ..training.logs import on_screen
+from ..training.progress import on_screen
 from ..training.results import judge, save_model
 from ..training.saved_models import load_model
 from ..training.task import Task
@@ -76,8 +76,8 @@ def judge_and_publish(run: Run, publisher: Publisher) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error} (The trained model is saved in {folder}; it could not be judged.)") from error
     if run.accelerator.is_main_process:
-        print(f"held out: {on_screen(record['metrics'])}")
-        print(f"trained {run.step} steps in {run.seconds:.0f} s")
+        print(f"held out: {on_screen(record['metrics'], run.window.constants)}")
+        print(f"trained {run.step:,} steps in {run.seconds:.0f} s")
         print("\n".join(run.task.closing_lines(run, folder)))
     publisher.at_end(run)
     return record

@@ -148,7 +148,10 @@ class PriorTask(Task):
 
     def closing_lines(self, run: Run, folder: Path) -> list[str]:
         whole = [f"prior and image model in one: {folder / IMAGE_TOKEN_LM}"] if self.has_image_token_lm() else []
-        return [f"prior, metrics.json, {SAMPLES_PICTURE}: {folder}", *whole]
+        tokenizer = self.arguments.model["image_tokenizer"]
+        draw = f"to draw:     hf-autoencoders sample --prior {folder} --image_tokenizer {tokenizer}"
+        judge = f"to judge it: hf-autoencoders evaluate_model {tokenizer} --prior {folder}"
+        return [f"prior, metrics.json, {SAMPLES_PICTURE}: {folder}", *whole, draw, judge]
 
 
 class PriorInTraining(nn.Module):

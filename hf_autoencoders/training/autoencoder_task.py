@@ -222,7 +222,13 @@ class AutoencoderTask(Task):
         return {"code_histogram": histogram[0] if len(histogram) == 1 else histogram, "example_image_tokens": tokens}
 
     def closing_lines(self, run: "Run", folder: Path) -> list[str]:
-        return [f"model, metrics.json, {PICTURE}: {folder}"]
+        tokens = f"encode_dataset --model {folder} --dataset_name NAME --output_dir tokens"
+        return [
+            f"model, metrics.json, {PICTURE}: {folder}",
+            f"to judge it:   hf-autoencoders evaluate_model {folder}",
+            f"to use it:     hf-autoencoders {tokens if self.codebook_size else f'sample --image_tokenizer {folder}'}",
+            f"to publish it: hf-autoencoders publish {folder} --repo_id NAME",
+        ]
 
 
 def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedProcessor, ImageSplits]:

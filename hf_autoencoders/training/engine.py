@@ -3,7 +3,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .adversary import Adversary
 from .arguments import Arguments
@@ -24,7 +22,8 @@ from .ema import AveragedWeights
 from .folder import FolderLock
 from .health import CodebookHealth
 from .launch import StopSignal
-from .logs import MetricsLog, Window, log_pictures, on_screen
+from .logs import MetricsLog, Window, log_pictures
+from .progress import Progress
 from .results import check_weights, evaluate_run, picture_of_run
 from .schedules import Schedule
 from .task import Task
@@ -134,7 +133,7 @@ def with_adversary(adversary: Adversary | None, output: Any, batch: dict[str, Te
     return (output.loss, {}) if term is None else (output.loss + term, {"adversarial_term": term})
 
 
-def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
+def finish_step(run: Run, progress: Progress, stop: StopSignal) -> bool:
     """What is due after an optimizer step, in this order; False if a signal ends the run here."""
     logging = run.arguments.logging
     progress.advance()
@@ -155,7 +154,7 @@ def finish_step(run: Run, progress: "Progress", stop: StopSignal) -> bool:
     return True
 
 
-def catch_up(run: Run, progress: "Progress"):
+def catch_up(run: Run, progress: Progress):
     """The evaluation that a signal left out, when the run is resumed."""
     if run.step and due(run, run.arguments.logging.eval_steps) and run.evaluated < run.step:
         write_evaluation(run, progress)
@@ -179,7 +178,7 @@ def clip_gradient(run: Run) -> dict[str, Tensor]:
     return {} if norm is None else {"grad_norm": torch.as_tensor(norm)}
 
 
-def write_log(run: Run, progress: "Progress"):
+def write_log(run: Run, progress: Progress):
     """One line of metrics.jsonl and of the screen: means over the window, and the codebook's health."""
     means, health = run.window.flush(run.step)
     record = {
@@ -195,14 +194,13 @@ def write_log(run: Run, progress: "Progress"):
             "window_perplexity": health.perplexity,
         }
     run.accelerator.log({name: value for name, value in record.items() if name != "step"}, step=run.step)
-    run.log.append({**record, "images_per_second": round(progress.images_per_second(), 1)})
-    progress.say(f"step {run.step}/{run.total_steps}  {on_screen(means)}")
-    if health is not None:
-        progress.say(f"  {health.line()}")
+    speed = progress.images_per_second()
+    run.log.append({**record, "images_per_second": round(speed, 1)})
+    progress.show_log(means, record["learning_rate"], speed, health.line() if health is not None else "")
     name_cures(run, means, health, progress)
 
 
-def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None, progress: "Progress"):
+def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None, progress: Progress):
     """Says what is wrong with codebook and adversary, each kind once."""
     # Codebooks wake up in the first epoch: before its end nothing is wrong yet.
     young = run.step < (run.steps_per_epoch or YOUNG_STEPS)
@@ -215,7 +213,7 @@ def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None,
             progress.say(f"  ! {cure}")
 
 
-def write_evaluation(run: Run, progress: "Progress"):
+def write_evaluation(run: Run, progress: Progress):
     """Figures of the held-out split, of the averaged weights where the run keeps them."""
     figures = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
     run.evaluated = run.step
@@ -223,7 +221,7 @@ def write_evaluation(run: Run, progress: "Progress"):
     run.accelerator.log(
         {name: value for name, value in figures.items() if isinstance(value, (int, float))}, step=run.step
     )
-    progress.say(f"step {run.step}  {on_screen(figures)}")
+    progress.say(f"step {run.step}  {progress.figures(figures)}")
     if not run.arguments.logging.image_steps:
         write_picture(run)
 
@@ -296,41 +294,3 @@ def changed_knobs(run: Run, path: Path) -> dict[str, tuple[Any, Any]]:
     then, now = state["arguments"], json.loads(json.dumps(run.arguments.as_dict()))
     names = {*then, *now} - {"resume", "overwrite", "output_dir"}
     return {name: (then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)}
-
-
-class Progress:
-    """The progress bar (main process, terminals only), lines above it, and the clock."""
-
-    def __init__(self, run: Run):
-        self.run = run
-        main = run.accelerator.is_main_process
-        self.bar = tqdm(total=run.total_steps, initial=run.step, disable=None if main else True, unit="step")
-        self.main = main
-
-    def __enter__(self) -> "Progress":
-        self.before, self.started = self.run.seconds, time.perf_counter()
-        self.last = (self.run.step, self.started)
-        return self
-
-    def __exit__(self, *exception):
-        self.tick()
-        self.bar.close()
-
-    def advance(self):
-        self.bar.update(1)
-        self.tick()
-
-    def tick(self):
-        self.run.seconds = self.before + time.perf_counter() - self.started
-
-    def images_per_second(self) -> float:
-        """Over all processes, since the last call."""
-        (step, then), now = self.last, time.perf_counter()
-        self.last = (self.run.step, now)
-        training = self.run.arguments.training
-        images = training.train_batch_size * training.gradient_accumulation_steps * self.run.accelerator.num_processes
-        return (self.run.step - step) * images / max(now - then, 1e-9)
-
-    def say(self, text: str):
-        if self.main:
-            self.bar.write(text)

@@ -28,6 +28,7 @@ class Window:
     used again.
     `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes
     the same next line.
+    `constants`: scalars that were the same at each step of the last window.
     """
 
     def __init__(self, accelerator: Accelerator, codebook_size: int | None, micro_batches: int = 1):
@@ -39,6 +40,7 @@ class Window:
         self.gathered: dict[str, list[float]] = {}
         self.own_counts: Tensor | None = None
         self.counts: Tensor | None = None
+        self.constants: set[str] = set()
 
     def add(self, output: Any, **extra: Tensor):
         """Takes in one micro-batch: every scalar field of the output, and its image tokens."""
@@ -74,6 +76,8 @@ class Window:
     def flush(self, step: int) -> tuple[dict[str, float], CodebookHealth | None]:
         """Means over the window, and the health of the codebook in it; then the window is empty."""
         self.gather(step)
+        several = {name: values for name, values in self.gathered.items() if len(values) > 1}
+        self.constants = {name for name, values in several.items() if min(values) == max(values)}
         means = {name: math.fsum(values) / len(values) for name, values in self.gathered.items()}
         health = CodebookHealth.of(self.counts, means.get("norm_ratio")) if self.counts is not None else None
         self.gathered, self.counts = {}, None
@@ -139,11 +143,3 @@ def log_pictures(accelerator: Accelerator, tag: str, picture: Any, step: int):
             import trackio
 
             tracker.log({tag: trackio.Image(array)}, step=step)
-
-
-def on_screen(values: dict[str, float]) -> str:
-    """
-    >>> on_screen({"loss": 12.34567, "kl": 0.5})
-    'loss 12.35  kl 0.5'
-    """
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, (int, float)))
