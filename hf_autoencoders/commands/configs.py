@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("accelerate_configs")
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("configs", lambda: parse_name(argv), show)
+    return run_command("configs", lambda: parse_name(argv), print_configs)
 
 
 def parse_name(argv: list[str] | None) -> str | None:
@@ -30,7 +30,7 @@ def configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def show(name: str | None) -> None:
+def print_configs(name: str | None) -> None:
     if name is not None:
         print(configs()[name])
         return
