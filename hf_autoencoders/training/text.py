@@ -25,7 +25,9 @@ def plain_text(text: Any) -> str:
     >>> print(plain_text("a|b <i> *c* `d`"))
     a\\|b \\<i\\> \\*c\\* \\`d\\`
     """
-    return re.sub(r"([\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(str(text).split()))
+    return re.sub(
+        r"([\\`*<>|~$&]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(str(text).split())
+    )
 
 
 def cell(value: Any) -> str:
