@@ -230,6 +230,13 @@ def test_the_image_part_of_a_whole_model_is_found_and_the_rest_not_even_read(tmp
     assert kind == "chameleon-vq" and compared.stages["codes that differ"] == 0 and model.config.image_size == 16
 
 
+def test_another_model_of_transformers_is_not_taken_for_one_of_these():
+    weights = dict(drawn(ChameleonVQVAE(ChameleonVQVAEConfig(**CHAMELEON))).state_dict())
+    assert recognise(weights).name == "chameleon-vq"
+    with pytest.raises(ValueError, match="of no kind that can be converted"):
+        recognise(weights, {"model_type": "glm_image_vqmodel"})
+
+
 def test_emu3_s_net_for_video_is_refused_by_name():
     with torch.device("meta"):
         net = Emu3VQVAE(Emu3VQVAEConfig(base_channels=32, channel_multiplier=[1, 1], num_res_blocks=1))

@@ -75,13 +75,25 @@ def is_kl_of(neighbour: str):
     return fits
 
 
+def of_type(settings: Settings, *names: str) -> bool:
+    """Whether the config of transformers, if there is one, is of these models: others have such names, too."""
+    return settings.get("model_type") in (None, *names)
+
+
 def is_chameleon(weights: Weights, settings: Settings) -> bool:
+    if not of_type(settings, "chameleon", "chameleon_vqgan"):
+        return False
     return "quantize.embedding.weight" in weights and "decoder.conv_in.weight" not in weights
 
 
 def is_janus(weights: Weights, settings: Settings) -> bool:
     """The coarsest level comes first in its decoder: that one is followed by an up-sampling, taming's first is not."""
-    return "quantize.embedding.weight" in weights and "decoder.up.0.upsample.conv.weight" in weights
+    named = "quantize.embedding.weight" in weights and "decoder.up.0.upsample.conv.weight" in weights
+    return named and of_type(settings, "janus", "janus_vqgan")
+
+
+def is_taming(weights: Weights, settings: Settings) -> bool:
+    return {"quantize.embedding.weight", "decoder.conv_in.weight"} <= weights.keys() and of_type(settings)
 
 
 def is_ldm_vq(weights: Weights, settings: Settings) -> bool:
@@ -141,7 +153,7 @@ VQGAN_SOURCES = (
     ),
     family(
         "taming-vqgan", Origin("VQGAN", TAMING, "mit", TAMING_CITATION), taming_vqgan,
-        has("quantize.embedding.weight", "decoder.conv_in.weight"), fixture="taming_vqgan",
+        is_taming, fixture="taming_vqgan",
     ),
     *KL_SOURCES,
     family(
