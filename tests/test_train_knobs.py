@@ -27,6 +27,9 @@ KNOBS = {
     "overwrite": ("true", (), "overwrites"),
     "resume": ("latest", (), "out"),
     "seed": ("1", (), "weights"),
+    "init_from": ("/no/such/folder", (), "refused"),
+    "init_revision": ("main", (), "refused"),
+    "train_only": ("decoder", (), "weights"),
     "cpu": ("true", (), "accepted"),  # the same device, on a machine without a GPU
     "num_threads": ("2", (), "out"),
     "expected_processes": ("2", (), "refused"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
+from ..hub.parents import load_for_training
 from ..hub.publish import fetch_checkpoint
 from ..hub.publishers import RunPublisher
 from ..training.arguments import Arguments
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_task(arguments: Arguments) -> AutoencoderTask:
     continue_from_hub(arguments)
-    return AutoencoderTask(arguments)
+    return AutoencoderTask(arguments, load_for_training)
 
 
 def continue_from_hub(arguments: Arguments):

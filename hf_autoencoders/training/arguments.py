@@ -39,6 +39,12 @@ class RunArguments:
     resume: str | None = knob(
         None, "continue: 'latest', a checkpoint folder, or a Hub id (with --hub_strategy checkpoint)"
     )
+    init_from: str | None = knob(
+        None,
+        "start from these weights: a run, a model on the Hub, diffusers' AutoencoderKL or VQModel, published weights",
+    )
+    init_revision: str | None = knob(None, "commit, branch or tag of --init_from on the Hub")
+    train_only: list[str] = knob([], "parts to train, of encoder, codebook, decoder; the rest is frozen (default: all)")
     seed: int = knob(0, "seed of weights, data order, augmentation and noise")
     cpu: bool = knob(False, "train on the CPU even where there is a GPU")
     num_threads: int | None = knob(None, "CPU threads of each process (default: cores / processes of this machine)")
@@ -231,6 +237,9 @@ FIXED = frozenset(
         "streaming",
         "init_output_bias",
         "ema_weights",
+        "init_from",
+        "init_revision",
+        "train_only",
         "perceptual_model",
         "discriminator",
         "discriminator_width",

@@ -28,6 +28,7 @@ from .perceptual_term import PerceptualTerm, gradient_energy
 from .pictures import reconstruction_sheet
 from .run_files import EXAMPLE, PICTURE
 from .schedules import Schedule, Schedules, schedule_names
+from .starting_point import LoadParent, describe_start, load_parent, record_of_start, train_on, train_parts
 from .task import Task
 
 
@@ -47,12 +48,18 @@ class AutoencoderTask(Task):
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
         perceptual: what a frozen net adds to the loss, if the run has one.
+        parent: the model that --init_from names, until its weights are taken over.
     """
 
     collate = staticmethod(collate_bytes)
     images: ImageSplits
     processor: Any = None
     perceptual: PerceptualTerm | None = None
+    parent: PreTrainedModel | None = None
+
+    def __init__(self, arguments: Arguments, load: LoadParent | None = None):
+        super().__init__(arguments)
+        self.load = load
 
     def default_folder(self) -> Path:
         return output_folder(self.arguments)
@@ -61,7 +68,10 @@ class AutoencoderTask(Task):
         return config_fields(self.arguments.model_type)
 
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
-        self.fitted, self.images = read_images(accelerator, self.arguments)
+        with accelerator.main_process_first():
+            self.parent = load_parent(self.arguments, self.load)
+        channels = None if self.parent is None else self.parent.config.num_channels
+        self.fitted, self.images = read_images(accelerator, self.arguments, channels)
         self.train_set, self.data_variance = self.images.train, None
         say(describe_images(self.images))
 
@@ -83,7 +93,9 @@ class AutoencoderTask(Task):
         return float(self.images.train.data_variance) if self.data_variance is None else self.data_variance
 
     def build(self, accelerator: Accelerator) -> PreTrainedModel:
-        model = build_model(self.arguments, self.images)
+        model = build_model(self.arguments, self.images, self.parent)
+        self.parent = None  # its weights are in the model now
+        train_parts(model, self.arguments.run.train_only)
         check_sharding(accelerator, model)
         self.schedules = Schedules(self.arguments.scheduled(model.config, schedule_names(model)))
         self.codebook_size = getattr(model, "codebook_size", None)
@@ -97,7 +109,8 @@ class AutoencoderTask(Task):
         return build_game(self.arguments.losses, model, channels, self.arguments.logging.logging_steps)
 
     def describe(self, run: "Run") -> str:
-        return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
+        model = describe_model(run.core, self.schedules.schedules)
+        return describe_start(self.arguments) + model + describe_losses(self.arguments.losses)
 
     def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**batch, "pixel_values": scaled(batch["pixel_values"])}
@@ -152,7 +165,7 @@ class AutoencoderTask(Task):
             "image_shape": list(images.train.image_shape),
             **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop", "random_resized_crop")},
         }
-        return {"model_type": run.core.config.model_type, "dataset": dataset}
+        return {"model_type": run.core.config.model_type, "dataset": dataset, **record_of_start(self.arguments)}
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
@@ -231,8 +244,10 @@ class AutoencoderTask(Task):
         ]
 
 
-def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedProcessor, ImageSplits]:
-    """The main process reads first, so that the others find what it downloaded."""
+def read_images(
+    accelerator: Accelerator, arguments: Arguments, num_channels: int | None = None
+) -> tuple[FittedProcessor, ImageSplits]:
+    """The main process reads first, so that the others find what it downloaded. `num_channels`: if no knob says it."""
     data, model = arguments.data, arguments.model
     if data.image_fit is not None and "image_size" not in model:
         raise ValueError("--image_fit says how pictures reach --image_size: give both.")
@@ -242,7 +257,9 @@ def read_images(accelerator: Accelerator, arguments: Arguments) -> tuple[FittedP
         )
     if data.streaming and arguments.training.max_train_steps is None:
         raise ValueError("--streaming has no epochs to count: give --max_train_steps.")
-    processor = FittedProcessor(model.get("image_size"), model.get("num_channels"), data.image_fit or "crop")
+    processor = FittedProcessor(
+        model.get("image_size"), model.get("num_channels", num_channels), data.image_fit or "crop"
+    )
     names = (
         "dataset_config", "image_column", "label_column", "train_split", "eval_split", "max_train_samples",
         "max_eval_samples", "random_flip", "random_crop", "random_resized_crop", "binarize", "pixel_range",
@@ -268,14 +285,17 @@ def describe_images(images: ImageSplits) -> str:
     )
 
 
-def build_model(arguments: Arguments, images: ImageSplits) -> PreTrainedModel:
-    """The model by its type, through the Auto classes; sizes and variance come from the data unless they were given."""
+def build_model(arguments: Arguments, images: ImageSplits, parent: PreTrainedModel | None = None) -> PreTrainedModel:
+    """The model by its type, through the Auto classes, or with the weights of `parent`.
+
+    Sizes and variance come from the data unless they were given.
+    """
     channels, height, width = images.train.image_shape
     measured = {"num_channels": channels, "image_size": height if height == width else [height, width]}
-    config = build_config(arguments, measured)
+    config = build_config(arguments, measured) if parent is None else parent.config
     if measures_variance(arguments, config):
         config.data_variance = images.train.data_variance
-    model = AutoModel.from_config(config)
+    model = AutoModel.from_config(config) if parent is None else train_on(parent, arguments, measured["image_size"])
     if arguments.training.init_output_bias:
         model.initialize_output_bias(images.train.mean_image)
     if arguments.training.gradient_checkpointing:

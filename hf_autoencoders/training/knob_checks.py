@@ -29,6 +29,8 @@ def check_arguments(arguments: Arguments):
     if training.num_train_epochs <= 0:
         raise ValueError(f"--num_train_epochs must be positive, got {training.num_train_epochs}.")
     check_losses(arguments)
+    if run.init_revision is not None and run.init_from is None:
+        raise ValueError("--init_revision: has no effect without --init_from.")
     if run.overwrite and run.resume:
         raise ValueError("--overwrite starts anew and --resume continues: give one of them.")
     _refuse_idle(arguments)

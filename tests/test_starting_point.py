@@ -1,0 +1,130 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Training on from a saved model: better than anew, only what was asked for, and nothing in silence."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_runs import assert_same_run, log_of, tiny, train_here
+from transformers import AutoModel
+
+from hf_autoencoders import to_diffusers
+
+
+SHORT = ("--max_eval_samples", "32", "--logging_steps", "1", "--max_train_steps", "4")
+LONGER = ("--max_train_steps", "60", "--learning_rate", "0.01")
+KINDS = {
+    "ema": ("vqvae",), "vq": ("vqvae", "--quantizer", "vq"), "l2": ("vqvae", "--quantizer", "l2"),
+    "residual": ("vqvae", "--quantizer", "residual", "--num_quantizers", "2"), "dvae": ("dvae",), "vae": ("vae",),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory):
+    place, made = tmp_path_factory.mktemp("parents"), {}
+
+    def parent(kind: str):
+        if kind not in made:
+            model_type, *flags = KINDS[kind]
+            made[kind] = place / kind
+            assert train_here(tiny(model_type, made[kind], *SHORT, *LONGER, *flags)) == 0
+        return made[kind]
+
+    return parent
+
+
+def on_from(parent, folder, kind: str, *flags) -> list[str]:
+    """Flags of a run that goes on from `parent`: nothing of the net is said again."""
+    run = ("--num_threads", "1", "--train_batch_size", "16", *SHORT, "--output_dir", folder, "--init_from", parent)
+    return [str(flag) for flag in ("--model_type", KINDS[kind][0], *run, *flags)]
+
+
+def test_it_goes_on_where_the_parent_stood(parents, tmp_path):
+    parent = parents("ema")
+    assert train_here(on_from(parent, tmp_path / "run", "ema", "--seed", "1")) == 0
+    before, after = (
+        [line["loss"] for line in log_of(folder) if "loss" in line] for folder in (parent, tmp_path / "run")
+    )
+    assert after[0] < 0.5 * before[0]  # nowhere near the loss of random weights
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert record["parent"] == {"name": str(parent), "revision": None, "keeps_tokens": False}
+
+
+@pytest.mark.parametrize("kind", ["ema", "vq", "l2", "residual", "dvae"])
+def test_a_run_of_the_decoder_alone_keeps_every_token_of_every_picture(parents, tmp_path, kind, capsys):
+    parent, folder = parents(kind), tmp_path / "run"
+    assert train_here(on_from(parent, folder, kind, "--train_only", "decoder", "--learning_rate", "0.01")) == 0
+    assert "every picture keeps its tokens" in capsys.readouterr().out
+    models = [AutoModel.from_pretrained(place).eval() for place in (parent, folder)]
+    pixels = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    tokens = [model.get_image_tokens(pixels) for model in models]
+    assert torch.equal(*tokens)
+    weights = [load_file(place / "model.safetensors") for place in (parent, folder)]
+    changed = {name.split(".")[0] for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
+    assert changed <= {"decoder", "post_quant_conv", "log_variance"} and "decoder" in changed
+    assert json.loads((folder / "metrics.json").read_text())["parent"]["keeps_tokens"] is True
+
+
+def test_the_encoder_alone_leaves_the_decoder(parents, tmp_path):
+    assert train_here(on_from(parents("vae"), tmp_path / "run", "vae", "--train_only", "encoder")) == 0
+    one, two = (load_file(place / "model.safetensors") for place in (parents("vae"), tmp_path / "run"))
+    changed = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
+    assert "encoder" in changed and "decoder" not in changed
+
+
+def test_a_continued_run_goes_on_bit_for_bit_from_its_own_checkpoint(parents, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    knobs = ("--lr_scheduler", "cosine", "--lr_steps", "4", "--train_only", "decoder", "codebook")
+    assert train_here(on_from(parents("ema"), whole, "ema", *knobs)) == 0
+    assert train_here(on_from(parents("ema"), halves, "ema", *knobs, "--max_train_steps", "2")) == 0
+    assert train_here(on_from(parents("ema"), halves, "ema", *knobs, "--resume", "latest")) == 0
+    assert_same_run(whole, halves, 4)
+
+
+def test_a_folder_of_diffusers_can_be_trained_on(tmp_path):
+    flags = (
+        "--backbone",
+        "resnet",
+        "--block_out_channels",
+        "8",
+        "8",
+        "--layers_per_block",
+        "1",
+        "--norm_num_groups",
+        "4",
+    )
+    small = ("--num_threads", "1", "--train_batch_size", "16", "--latent_channels", "2")
+    run = ["--model_type", "vae", *flags, *small, *SHORT, "--output_dir", str(tmp_path / "vae")]
+    assert train_here(run) == 0
+    to_diffusers(AutoModel.from_pretrained(tmp_path / "vae")).save_pretrained(tmp_path / "theirs")
+    assert train_here(on_from(tmp_path / "theirs", tmp_path / "run", "vae", "--learning_rate", "0")) == 0
+    one, two = (load_file(tmp_path / place / "model.safetensors") for place in ("vae", "run"))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize(
+    "kind, flags, message",
+    [
+        ("ema", ("--codebook_size", "32"), "--codebook_size: would change the net"),
+        ("ema", ("--model_type", "vae"), "is a vqvae, and this run trains a vae: give --model_type vqvae"),
+        ("ema", ("--train_only", "head"), "--train_only takes encoder, codebook, decoder; got head"),
+        ("ema", ("--train_only", "codebook"), "no weights there that gradients train"),
+        ("vae", ("--image_size", "16"), "mlp backbone, made for pictures of 8, not 16"),
+        ("ema", ("--init_from", "/no/such/folder"), "/no/such/folder"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_one_line(parents, tmp_path, capsys, kind, flags, message):
+    capsys.readouterr()
+    assert train_here(on_from(parents(kind), tmp_path / "run", kind, *flags)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("train.py: ") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_weights_and_the_size_of_pictures_may_change(parents, tmp_path):
+    flags = ("--commitment_cost", "0.5", "--image_size", "12", "--ema_decay", "0.9")
+    assert train_here(on_from(parents("ema"), tmp_path / "run", "ema", *flags)) == 0
+    config = AutoModel.from_pretrained(tmp_path / "run").config
+    assert (config.commitment_cost, config.image_size, config.ema_decay) == (0.5, 12, 0.9)
+    assert config.codebook_size == AutoModel.from_pretrained(parents("ema")).config.codebook_size
