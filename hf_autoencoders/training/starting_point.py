@@ -56,7 +56,7 @@ def train_on(parent: PreTrainedModel, arguments: Arguments, image_size: int | li
         ValueError: a knob that would change the net, or a size that it does not take.
     """
     config = parent.config
-    same = {name for name, value in arguments.model.items() if _plain(getattr(config, name)) == _plain(value)}
+    same = {name for name, value in arguments.model.items() if _as_typed(getattr(config, name)) == _as_typed(value)}
     if refused := sorted(set(arguments.model) - same - MAY_CHANGE):
         name = refused[0]
         raise ValueError(
@@ -64,7 +64,7 @@ def train_on(parent: PreTrainedModel, arguments: Arguments, image_size: int | li
             f"{getattr(config, name)!r}): leave it out (over a recipe: --name null)."
         )
     size = arguments.model.get("image_size", image_size)
-    if config.backbone == "mlp" and _plain(size) != _plain(config.image_size):
+    if config.backbone == "mlp" and _as_typed(size) != _as_typed(config.image_size):
         name = arguments.run.init_from
         raise ValueError(
             f"--init_from {name} has the mlp backbone, made for pictures of {config.image_size}, not {size}."
@@ -100,7 +100,7 @@ def keeps_tokens(arguments: Arguments) -> bool:
     return arguments.run.init_from is not None and set(arguments.run.train_only) == {"decoder"}
 
 
-def _plain(value: Any) -> Any:
+def _as_typed(value: Any) -> Any:
     """Lists and pairs alike; one number for a square."""
     if not isinstance(value, (list, tuple)):
         return value
