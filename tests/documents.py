@@ -3,6 +3,12 @@
 
 import ast
 import re
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def python_snippets(text: str) -> list[str]:
@@ -38,3 +44,21 @@ def run_snippets(text: str, name: str) -> tuple[dict, list[str]]:
 
 def named_files(text: str) -> list[str]:
     return re.findall(r"\b((?:scripts|docs|model_cards|hf_autoencoders|tests)/[\w./-]+\.\w+)", text)
+
+
+def check_flags_of_train_py(text: str) -> None:
+    """Each command of train.py in the bash snippets is one that it understands."""
+    from hf_autoencoders.training.knobs import parse_arguments
+
+    for words in commands(text):
+        if "scripts/train.py" not in words or "..." in words:
+            continue
+        flags = [
+            str(ROOT / word) if word.startswith("scripts/") else word
+            for word in words[words.index("scripts/train.py") + 1 :]
+        ]
+        if "--help" in flags or flags[-2:] == ["--recipe", "list"]:
+            with pytest.raises(SystemExit, match="^0$"):
+                parse_arguments(flags)
+        else:
+            parse_arguments(flags)

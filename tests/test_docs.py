@@ -1,16 +1,21 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What the pages in docs/ say is true: their snippets and commands run, their files exist."""
+"""What the pages in docs/ and CONTRIBUTING.md say is true: snippets and commands run, files exist."""
 
 import json
 from pathlib import Path
 
 import pytest
-from documents import commands, named_files, run_snippets
+import torch
+from documents import check_flags_of_train_py, commands, named_files, run_snippets
 from training_runs import run_script_here
+
+from hf_autoencoders.models.configuration_vqvae import QUANTIZER_FIELDS
+from hf_autoencoders.models.quantizers import QUANTIZERS
 
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("tutorial/*.md")), ROOT / "CONTRIBUTING.md"]
 OF_TRANSFORMERS = {"tests/test_modeling_common.py"}  # named as theirs
 
 
@@ -18,6 +23,11 @@ OF_TRANSFORMERS = {"tests/test_modeling_common.py"}  # named as theirs
 def test_the_files_that_are_named_exist(page):
     for path in set(named_files(page.read_text())) - OF_TRANSFORMERS:
         assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_flags_of_train_py_exist(page):
+    check_flags_of_train_py(page.read_text())
 
 
 def test_transformers_own_models_take_our_tokens():
@@ -48,3 +58,20 @@ def test_from_tokens_to_new_pictures(tmp_path, monkeypatch):
     names, said = run_snippets(page, "priors.md")
     assert {"pictures", "tokens", "ids", "grids", "free", "pixels"} <= set(said)
     assert names["report"].prior == "learned codes"
+
+
+@pytest.fixture
+def own_quantizers():
+    """Names that a page registers are gone after it."""
+    before = set(QUANTIZERS)
+    yield
+    for name in set(QUANTIZERS) - before:
+        del QUANTIZERS[name], QUANTIZER_FIELDS[name]
+
+
+def test_the_quantizer_of_the_contributors_page_trains_and_agrees_with_its_own_affinities(own_quantizers):
+    names, said = run_snippets((ROOT / "CONTRIBUTING.md").read_text(), "CONTRIBUTING.md")
+    assert {"pixels", "tokens", "again"} <= set(said)
+    model, pixels, tokens = (names[name] for name in ("model", "pixels", "tokens"))
+    assert all(weight.grad is not None for weight in model.encoder.parameters())
+    assert torch.equal(model.get_codebook_probs(pixels).argmax(2), tokens.flatten(1))

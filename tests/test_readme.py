@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What the README says is true: its snippets run, its files and flags exist."""
+"""What the README and its longer page of the four models say is true: snippets run, files and flags exist."""
 
 import os
 import subprocess
@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import commands, named_files, python_snippets, run_snippets
+from documents import check_flags_of_train_py, named_files, python_snippets, run_snippets
 
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+MODELS = (ROOT / "docs" / "models.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,20 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_the_snippets_run_and_their_values_have_the_shapes_in_the_comments(trained, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "text", "snippets", "shapes"), [("README.md", README, 2, 3), ("models.md", MODELS, 5, 9)]
+)
+def test_the_snippets_run_and_their_values_have_the_shapes_in_the_comments(
+    trained, monkeypatch, name, text, snippets, shapes
+):
     monkeypatch.chdir(trained)
-    assert len(python_snippets(README)) >= 5
-    _, said = run_snippets(README, "README.md")
-    assert len(said) >= 3
+    assert len(python_snippets(text)) >= snippets
+    _, said = run_snippets(text, name)
+    assert len(said) >= shapes
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_files_that_are_named_exist():
@@ -39,14 +49,7 @@ def test_the_files_that_are_named_exist():
 
 
 def test_the_flags_that_are_named_exist():
-    from hf_autoencoders.training.knobs import parse_arguments
-
-    for words in commands(README):
-        if "scripts/train.py" not in words or "--help" in words:
-            continue
-        arguments = words[words.index("scripts/train.py") + 1 :]
-        arguments = [str(ROOT / word) if word.startswith("scripts/") else word for word in arguments]
-        parse_arguments(arguments)
+    check_flags_of_train_py(README)
 
 
 def test_the_test_command_is_the_one_that_ci_calls():

@@ -27,7 +27,7 @@ ROWS = 1000  # of a distance matrix at a time
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """|mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) of features (N, D), (M, D), in float64. Heusel et al. 2017, eq. 6.
+    """``|mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2))`` of features (N, D), (M, D), in float64. Heusel et al. 2017, (6).
 
     The trace of the root is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2), which is symmetric.
     """

@@ -176,20 +176,22 @@ def evaluate(
         clamp: reconstructions to [0, 1] before they are measured.
 
     Returns:
-        images                  how many
-        mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W]
-                                of the deterministic reconstruction (mean or argmax latents)
-        negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
-                                means over images of the same pass
-        elbo [nats per image]   where the model has a KL; latents drawn from the posterior where the model draws
-        relaxed_elbo, hard_elbo, elbo_gap = relaxed - hard
-                                where `forward` takes `hard`: Gumbel-softmax samples, and one-hot draws from q, whose
-                                bound is `elbo`
-        bits_per_dim_continuous | bits_per_dim_discrete
-                                of -elbo; discrete for a Bernoulli likelihood, and then of binary pixels only
-        bernoulli_floor         entropy of the pixels themselves, beside a Bernoulli likelihood
-        perplexity, codebook_usage, codes_used, codes_total
-                                where the output has `image_tokens`: of the histogram over the whole set
+        Names and figures::
+
+            images                  how many
+            mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W]
+                                    of the deterministic reconstruction (mean or argmax latents)
+            negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
+                                    means over images of the same pass
+            elbo [nats per image]   where the model has a KL; latents drawn from the posterior where the model draws
+            relaxed_elbo, hard_elbo, elbo_gap = relaxed - hard
+                                    where `forward` takes `hard`: Gumbel-softmax samples, and one-hot draws from q,
+                                    whose bound is `elbo`
+            bits_per_dim_continuous | bits_per_dim_discrete
+                                    of -elbo; discrete for a Bernoulli likelihood, and then of binary pixels only
+            bernoulli_floor         entropy of the pixels themselves, beside a Bernoulli likelihood
+            perplexity, codebook_usage, codes_used, codes_total
+                                    where the output has `image_tokens`: of the histogram over the whole set
 
     Raises:
         ValueError: no image, or a batch without pixel_values.

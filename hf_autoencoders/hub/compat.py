@@ -1,17 +1,17 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Our models behind the method names that other projects call. Their return types contradict each other, so each has
-its own thin wrapper:
+its own thin wrapper::
 
-| wrapper                    | for code written for                              | pixels  |
-|----------------------------|---------------------------------------------------|---------|
-| `as_taming(model)`         | taming-transformers, LlamaGen, SEED-Voken's IBQ   | [-1, 1] |
-| `as_muse(model)`           | open-muse                                         | [0, 1]  |
-| `as_maskgit(model)`        | MaskGIT (JAX names), 1d-tokenizer's RAR           | [0, 1]  |
-| `as_mar(vae)`              | MAR                                               | [-1, 1] |
-| `as_dalle(model, base)`    | DALLE-pytorch                                     | [0, 1]  |
-| `as_janus(model)`          | transformers' Janus (`model.vqmodel`)             | [-1, 1] |
-| `as_chameleon(model)`      | transformers' Chameleon (`model.model.vqmodel`)   | [-1, 1] |
-| `beit_labels(model, ...)`  | transformers' BEiT: a function, its labels        | [-1, 1] |
+    | wrapper                    | for code written for                              | pixels  |
+    |----------------------------|---------------------------------------------------|---------|
+    | `as_taming(model)`         | taming-transformers, LlamaGen, SEED-Voken's IBQ   | [-1, 1] |
+    | `as_muse(model)`           | open-muse                                         | [0, 1]  |
+    | `as_maskgit(model)`        | MaskGIT (JAX names), 1d-tokenizer's RAR           | [0, 1]  |
+    | `as_mar(vae)`              | MAR                                               | [-1, 1] |
+    | `as_dalle(model, base)`    | DALLE-pytorch                                     | [0, 1]  |
+    | `as_janus(model)`          | transformers' Janus (`model.vqmodel`)             | [-1, 1] |
+    | `as_chameleon(model)`      | transformers' Chameleon (`model.model.vqmodel`)   | [-1, 1] |
+    | `beit_labels(model, ...)`  | transformers' BEiT: a function, its labels        | [-1, 1] |
 
 A wrapper is an nn.Module that holds the model as `.model`: it moves between devices and freezes with it.
 """

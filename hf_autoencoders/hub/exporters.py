@@ -1,16 +1,16 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Our models in the files of the tools that they came from: exact, or refused by name with the reason.
+"""Our models in the files of the tools that they came from: exact, or refused by name with the reason::
 
-| to          | holds                                                | written                              |
-|-------------|------------------------------------------------------|--------------------------------------|
-| `diffusers` | vae, vqvae, dvae of `resnet`                         | a folder of AutoencoderKL or VQModel |
-| `taming`    | vqvae (VQModel), dvae (GumbelVQ) of `resnet`         | `last.ckpt`, `config.yaml`           |
-| `ldm`       | vae (AutoencoderKL), vqvae (VQModel) of `resnet`     | `model.ckpt`, `config.yaml`          |
-| `llamagen`  | vqvae of `resnet` that attends at the coarsest level | `model.pt`, `config.yaml`            |
-| `flava`     | the encoder of a dvae of `dalle` with four groups    | a folder of FlavaImageCodebook       |
-| `onnx`      | any                                                  | `encode.onnx`, `decode.onnx`         |
+    | to          | holds                                                | written                              |
+    |-------------|------------------------------------------------------|--------------------------------------|
+    | `diffusers` | vae, vqvae, dvae of `resnet`                         | a folder of AutoencoderKL or VQModel |
+    | `taming`    | vqvae (VQModel), dvae (GumbelVQ) of `resnet`         | `last.ckpt`, `config.yaml`           |
+    | `ldm`       | vae (AutoencoderKL), vqvae (VQModel) of `resnet`     | `model.ckpt`, `config.yaml`          |
+    | `llamagen`  | vqvae of `resnet` that attends at the coarsest level | `model.pt`, `config.yaml`            |
+    | `flava`     | the encoder of a dvae of `dalle` with four groups    | a folder of FlavaImageCodebook       |
+    | `onnx`      | any                                                  | `encode.onnx`, `decode.onnx`         |
 
-Where the file is named *.safetensors, taming's, LDM's and LlamaGen's weights go into it alone.
+Where the file is named ``*.safetensors``, taming's, LDM's and LlamaGen's weights go into it alone.
 """
 
 from collections.abc import Callable
@@ -278,7 +278,7 @@ def export(model: nn.Module, to: str, out: str | Path) -> tuple[str, ...]:
 
     Args:
         to: a key of EXPORTS.
-        out: a folder; of taming, ldm and llamagen also a file *.safetensors.
+        out: a folder; of taming, ldm and llamagen also a file ``*.safetensors``.
 
     Raises:
         ValueError: what the format cannot hold, by name, before anything is written.

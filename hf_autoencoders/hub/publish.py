@@ -222,7 +222,7 @@ def is_written_by_runs(path: Path) -> bool:
 
 
 def write_card(run: SavedRun, repo_id: str, template: str | Path | None) -> None:
-    """README.md, code_usage.png and .eval_results/*.yaml into the run's folder."""
+    """README.md, code_usage.png and ``.eval_results/*.yaml`` into the run's folder."""
     if run.record.get("code_histogram"):
         draw_code_usage(run.record["code_histogram"], run.folder / "code_usage.png")
     if results := eval_results_yaml(run):

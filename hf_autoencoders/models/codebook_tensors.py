@@ -77,10 +77,11 @@ def writes_to(tensor: Tensor) -> int:
 class CodebookState(KeepsFloat32):
     """What a codebook remembers between steps; saved and restored with the model.
 
-    counts: (K,) moving average of how often each code is chosen in a batch; 1 at first, so that the initial code
-        vectors weigh as much as one vector of data each.
-    steps: updates so far, the clock of everything that is drawn.
-    initialized: whether the code vectors may be used, or wait for data.
+    Attributes:
+        counts: (K,) moving average of how often each code is chosen in a batch; 1 at first, so that the initial code
+            vectors weigh as much as one vector of data each.
+        steps: updates so far, the clock of everything that is drawn.
+        initialized: whether the code vectors may be used, or wait for data.
     """
 
     def __init__(self, size: int, initialized: bool):

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Pictures in, `pixel_values` in [-1, 1] out, and back.
+"""Pictures in, `pixel_values` in [-1, 1] out, and back::
 
     PIL, array, tensor, path
       | upright, alpha laid on the background, 1 or 3 channels, levels 0..255    one code for both classes

@@ -111,7 +111,7 @@ class Gaussian(Likelihood):
 
 
 class Laplace(Likelihood):
-    """`l1`: |x - m| + ln 2 with m = (logits + 1) / 2, scale 1."""
+    """`l1`: ``|x - m| + ln 2`` with m = (logits + 1) / 2, scale 1."""
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits
@@ -130,8 +130,8 @@ class Laplace(Likelihood):
 class LogitLaplace(Likelihood):
     """`logit_laplace`: a Laplace density of logit(y), y = (1 - 2 eps) x + eps. DALL-E, appendix A.3, equation 2.
 
-    f(y) = exp(-|logit(y) - mu| / b) / (2 b y (1 - y)); the density of x is f(y) (1 - 2 eps), so that bits per dimension
-    compare with other continuous likelihoods. `logits` holds mu in its first C channels and ln b in the other C.
+    ``f(y) = exp(-|logit(y) - mu| / b) / (2 b y (1 - y))``; the density of x is f(y) (1 - 2 eps), so that bits per
+    dimension compare with other continuous likelihoods. `logits` holds mu in its first C channels, ln b in the others.
     """
 
     def mean(self, logits: Tensor) -> Tensor:

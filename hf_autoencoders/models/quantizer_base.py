@@ -17,13 +17,15 @@ from .precision import float32_island, is_transformed, may_be_read
 class Quantized(NamedTuple):
     """What a quantizer gives. Losses are means over elements, not weighed yet; scalars are 0-dim, float32 or float64.
 
-    latents: z_q (B, D, h, w) in the input's dtype; bit for bit `get_codebook_entry(codes)` cast to that dtype.
-    codes: (B, h, w) int64, or (B, h, w, depth).
-    codebook_loss: mean of (sg[z_e] - e)^2; 0 where no gradient moves the codebook.
-    commitment_loss: mean of (z_e - sg[e])^2.
-    perplexity, codebook_usage: exp(entropy) of this batch's codes in [1, K], and the share of codes that occur in it;
-        over all processes in training, of this process in eval.
-    norm_ratio: mean |z_e| / mean |chosen e|; far from 1 means that the encoder runs away from the codebook.
+    Attributes:
+        latents: z_q (B, D, h, w) in the input's dtype; bit for bit `get_codebook_entry(codes)` cast to that dtype.
+        codes: (B, h, w) int64, or (B, h, w, depth).
+        codebook_loss: mean of (sg[z_e] - e)^2; 0 where no gradient moves the codebook.
+        commitment_loss: mean of (z_e - sg[e])^2.
+        perplexity: exp(entropy) of this batch's codes in [1, K]; over all processes in training, of this process in
+            eval.
+        codebook_usage: the share of codes that occur in this batch, counted like the perplexity.
+        norm_ratio: mean ``|z_e|`` / mean ``|chosen e|``; far from 1: the encoder runs away from the codebook.
     """
 
     latents: Tensor
@@ -59,8 +61,8 @@ def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
 def rotation(z_e: Tensor, z_q: Tensor) -> Tensor:
     """The value of `z_q`, with the gradient of the rotation and scaling that takes z_e to it. Fifty et al. 2024, eq. 4.
 
-    q = lambda R z, R = I - 2 r r^T + 2 q^ z^T, r = (z^ + q^) / |z^ + q^|, lambda = |q| / |z|, all held constant.
-    (..., D), (..., D) -> (..., D)
+    ``q = lambda R z, R = I - 2 r r^T + 2 q^ z^T, r = (z^ + q^) / |z^ + q^|, lambda = |q| / |z|``, all held constant;
+    (..., D), (..., D) -> (..., D).
     """
     z, q = z_e.detach(), z_q.detach()
     tiny = torch.finfo(z.dtype).tiny ** 0.5  # lengths below it count as it: no direction, no 0 / 0

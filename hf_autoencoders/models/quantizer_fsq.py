@@ -90,7 +90,7 @@ class FiniteScalarQuantizer(Quantizer):
         return values.to(self.project_out.weight.dtype) if isinstance(self.project_out, Projection) else values
 
     def log_affinities(self, z_e: Tensor) -> Tensor:
-        """-|z - v_k|^2 between bounded numbers and grid points, one unit apart: (B, D, h, w) -> (B, h*w, K)."""
+        """``-|z - v_k|^2`` between bounded numbers and grid points, one unit apart: (B, D, h, w) -> (B, h*w, K)."""
         with float32_island(z_e):
             grid = self.grid_values(torch.arange(self.size, device=z_e.device)) * self.half_widths(z_e)
             return negative_squared_distances(self.to_grid(z_e), grid)

@@ -64,7 +64,7 @@ class ResidualQuantizer(Quantizer):
         return torch.stack(vectors).cumsum(0)[-1]  # in the order of `forward`: the same rounding
 
     def log_affinities(self, z_e: Tensor) -> Tensor:
-        """-|remainder - e_k|^2 in the order of flat codes: (B, D, h, w) -> (B, h*w*depth, K)."""
+        """``-|remainder - e_k|^2`` in the order of flat codes: (B, D, h, w) -> (B, h*w*depth, K)."""
         remainders = [z for z, _ in self.descend(z_e)]
         each = [level.log_affinities(z) for level, z in zip(self.levels, remainders, strict=True)]
         return torch.stack(each, dim=2).flatten(1, 2)

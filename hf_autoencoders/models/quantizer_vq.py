@@ -93,7 +93,7 @@ class VectorQuantizer(Quantizer):
         return F.normalize(vectors, dim=-1) if self.unit_norm else vectors
 
     def log_affinities(self, z_e: Tensor) -> Tensor:
-        """-|z_e - e_k|^2 for every code: (B, D, h, w) -> (B, h*w, K)."""
+        """``-|z_e - e_k|^2`` for every code: (B, D, h, w) -> (B, h*w, K)."""
         with float32_island(z_e):
             return negative_squared_distances(self.to_code_space(z_e), self.code_vectors())
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Quantizers: from the encoder's vectors to codes and back. The table of all, and how to add one.
+"""Quantizers: from the encoder's vectors to codes and back. The table of all, and how to add one::
 
     z_e (B, D, h, w) --encode--> codes (B, h, w) --get_codebook_entry--> z_q (B, D, h, w)
 

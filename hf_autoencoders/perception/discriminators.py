@@ -120,7 +120,7 @@ def lecam_penalty(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tens
 
 
 def gradient_penalty(logits: Tensor, pixels: Tensor) -> Tensor:
-    """R1: the mean over pictures of |d D(x) / d x|^2, a scalar. Mescheder et al. 2018, eq. 9.
+    """R1: the mean over pictures of ``|d D(x) / d x|^2``, a scalar. Mescheder et al. 2018, eq. 9.
 
     Args:
         logits: D(pixels), where `pixels` (B, C, H, W) requires a gradient.

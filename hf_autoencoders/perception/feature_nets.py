@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Frozen nets that look at pictures, behind one interface: for perceptual losses and for Frechet distances alike.
+"""Frozen nets that look at pictures, behind one interface: for perceptual losses and for Frechet distances alike::
 
     net = load_feature_net("efficientnet-lite0")       # or "digits", or a model of transformers by Hub id or folder
     features = net(pixels)                             # .maps  .embedding  .logits

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Priors over image tokens: stock language models of transformers, and pictures drawn from any prior.
+"""Priors over image tokens: stock language models of transformers, and pictures drawn from any prior::
 
     sequencer = ImageTokenSequencer.for_model(image_model, num_classes=10, class_dropout=0.1)
     prior = build_prior(sequencer)                                   # a LlamaForCausalLM

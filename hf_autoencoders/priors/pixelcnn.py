@@ -2,7 +2,7 @@
 """The gated PixelCNN, the prior of the VQ-VAE paper. Van den Oord et al. 2016 (1606.05328), section 2.
 
 Two stacks of masked convolutions: the vertical one sees all rows above a position, the horizontal one the codes to its
-left, and takes in the vertical one of the row above.
+left, and takes in the vertical one of the row above::
 
     v ----- k/2+1 x k conv ----+---- gate ---- v        gate(a, b) = tanh(a) sigmoid(b), a and b shifted by the class
                                | one row down, 1x1

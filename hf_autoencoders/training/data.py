@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Images from a name: `digits`, a Hub id, or a local folder, as data sets of uint8 pixels.
+"""Images from a name: `digits`, a Hub id, or a local folder, as data sets of uint8 pixels::
 
     load_images(name, to_uint8=processor.to_uint8)
       read      `digits` | a folder of pictures or tables | a Hub id       rows with an image column

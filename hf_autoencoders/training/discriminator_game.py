@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The adversarial loss: a discriminator beside the autoencoder. Its net lives in perception/discriminators.py.
+"""The adversarial loss: a discriminator beside the autoencoder. Its net lives in perception/discriminators.py::
 
     step 0          discriminator_start              adversarial_start          + adversarial_ramp_steps
     |  the model alone  |  the discriminator learns      |  its term grows          |  its term counts in full
@@ -94,7 +94,7 @@ class DiscriminatorGame(Adversary):
         return term
 
     def gradient_length(self, loss: Tensor) -> Tensor:
-        """|d loss / d last layer|, of the mean over all processes; a scalar."""
+        """``|d loss / d last layer|``, of the mean over all processes; a scalar."""
         (gradient,) = torch.autograd.grad(loss, self.last_layer, retain_graph=True)
         return self.accelerator.reduce(gradient.detach(), reduction="mean").norm()
 

@@ -61,7 +61,7 @@ class Weighted(nn.Module):
 
 @torch.no_grad()
 def gradient_energy(reconstruction: Tensor, pixels: Tensor) -> Tensor:
-    """Mean |difference of neighbours| of reconstructions over that of pictures, a scalar; both (B, C, H, W).
+    """Mean ``|difference of neighbours|`` of reconstructions over that of pictures, a scalar; both (B, C, H, W).
 
     1 for equal pictures; well below 1 reconstructions are blurred, above they have grids or noise.
     """
@@ -69,6 +69,6 @@ def gradient_energy(reconstruction: Tensor, pixels: Tensor) -> Tensor:
 
 
 def roughness(pixels: Tensor) -> Tensor:
-    """Mean |difference| of neighbouring pixels, down and to the right: a scalar."""
+    """Mean ``|difference|`` of neighbouring pixels, down and to the right: a scalar."""
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().mean()
     return down + (pixels[..., 1:] - pixels[..., :-1]).abs().mean()
