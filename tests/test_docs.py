@@ -2,6 +2,7 @@
 """What the pages in docs/ and CONTRIBUTING.md say is true: snippets and commands run, files exist."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,11 @@ def test_the_quantizer_of_the_contributors_page_trains_and_agrees_with_its_own_a
     model, pixels, tokens = (names[name] for name in ("model", "pixels", "tokens"))
     assert all(weight.grad is not None for weight in model.encoder.parameters())
     assert torch.equal(model.get_codebook_probs(pixels).argmax(2), tokens.flatten(1))
+
+
+def test_the_contents_list_every_page():
+    listed = set(re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(), re.MULTILINE))
+    pages = {
+        path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts
+    }
+    assert pages - {"index"} == {name for name in listed if name not in ("maxdepth", "caption")}
