@@ -30,6 +30,7 @@ from hf_autoencoders.hub.publish import PublishError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "hf_autoencoders/commands/demo.py"
+BROWSER_FILES = ROOT / "hf_autoencoders/demo/files"
 MLP = {"image_size": 8, "num_channels": 1, "backbone": "mlp", "hidden_sizes": (16,), "reconstruction_loss": "bce"}
 CONV = {"image_size": 8, "num_channels": 1, "block_out_channels": (8, 8), "residual_channels": 4}
 MODELS = {
@@ -296,6 +297,8 @@ def test_the_space_holds_all_that_its_models_need(space):
         exhibit = open_exhibit(str(space / one["folder"]), one["name"], space / one["backdrop"])
         assert exhibit.backdrop.source == "30 held-out pictures" and exhibit.at(0.1, 0.2).pixels.shape == (1, 8, 8)
     assert not list(space.rglob("__pycache__")) and not (space / "models" / "0" / "metrics.json").exists()
+    for path in BROWSER_FILES.iterdir():
+        assert (space / "hf_autoencoders" / "demo" / "files" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_app_imports_nothing_that_the_space_does_not_name(space):
@@ -393,6 +396,17 @@ def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, capsy
         assert said.startswith("2: publish.py: ") and said.count("\n") == 1
         if arguments == ["--space", run]:
             assert "--space needs --output_dir, --repo_id, or both" in said
+
+
+# -- what runs in the browser ------------------------------------------------------------------------------------------
+
+
+def test_each_widget_is_the_content_of_its_files():
+    suffixes = {".html": "", ".css": "_CSS", ".js": "_JS"}
+    names = {path.stem.upper() + suffixes[path.suffix]: path for path in BROWSER_FILES.iterdir()}
+    for name, path in names.items():
+        assert getattr(widgets, name).encode() == path.read_bytes()
+    assert names.keys() == {name for name, value in vars(widgets).items() if name.isupper() and isinstance(value, str)}
 
 
 # -- names from anywhere -----------------------------------------------------------------------------------------------

@@ -88,6 +88,17 @@ def outside(command: list, folder: Path, **variables: str) -> subprocess.Complet
     return subprocess.run(list(map(str, command)), cwd=folder, env=plain, capture_output=True, text=True, timeout=600)
 
 
+def files_of_package(folder: Path) -> set[str]:
+    paths = (path.relative_to(folder) for path in (folder / "hf_autoencoders").rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_holds_every_file_of_the_package(environment):
+    """Also those that are not Python: recipes, card templates, what the demo runs in the browser."""
+    (installed,) = environment.glob("lib/python*/site-packages")
+    assert files_of_package(installed) == files_of_package(ROOT)
+
+
 @pytest.mark.slow
 def test_every_command_works_after_pip_install(environment, tmp_path):
     done = outside([environment / "bin/python", "-c", DRIVER, json.dumps(WALK)], tmp_path)
