@@ -23,6 +23,7 @@ nb_execution_mode = "cache"  # a notebook runs again when its text changes; `mak
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings of other libraries, with paths of the machine that built the page
 
 napoleon_use_ivar = True  # fields of a result are listed once, by autodoc
 autodoc_member_order = "bysource"
