@@ -22,6 +22,16 @@ def config_fields(model_type: str) -> dict[str, Any]:
     return {f.name: f.type for f in dataclasses.fields(config_class) if f.name not in inherited and f.init}
 
 
+def check_fields(arguments: Arguments) -> None:
+    """Raises what the config raises for a field of a wrong type or out of range: before any data are read.
+
+    Where the size of the pictures is not known yet, one stands in for it that the strides divide.
+    """
+    levels = arguments.model.get("block_out_channels")
+    side = 2 ** min(16, max(5, len(levels) - 1 if isinstance(levels, list) else 0))
+    AutoConfig.for_model(arguments.model_type, **{"image_size": side, **arguments.model})
+
+
 def build_config(arguments: Arguments, measured: dict[str, Any]) -> PreTrainedConfig:
     """The model's config. `measured`: values taken from the data, for fields that the user did not set.
 

@@ -34,6 +34,7 @@ class CodebookHealth:
     def of(cls, counts: Tensor, norm_ratio: float | None = None) -> "CodebookHealth":
         """From `counts` (depth, K) of `count_codes`, summed over the window and over all processes.
 
+        >>> import torch
         >>> CodebookHealth.of(torch.tensor([[5, 5, 0, 0]])).perplexity
         2.0
         """

@@ -23,7 +23,7 @@ from .arguments import (
     ScheduleArguments,
     TrainingArguments,
 )
-from .config_knobs import add_config_flags, config_fields, config_value
+from .config_knobs import add_config_flags, check_fields, config_fields, config_value
 from .knob_checks import check_arguments
 from .recipes import drop_overridden, find_recipe, list_recipes, read_recipe, recipe_flags
 
@@ -196,6 +196,13 @@ def _filled(group: type, given: dict[str, Any]) -> Any:
     return group(**{name: value for name, value in given.items() if name in names})
 
 
+def check_autoencoder_knobs(arguments: Arguments) -> None:
+    """Raises for knobs that do not fit, and for fields of the config that no config of this model can have."""
+    check_arguments(arguments)
+    if arguments.run.init_from is None:  # else the fields are changes of the config that the saved model has
+        check_fields(arguments)
+
+
 AUTOENCODER_KNOBS = KnobTable(
     "train.py",
     "Train an autoencoder.",
@@ -209,6 +216,7 @@ AUTOENCODER_KNOBS = KnobTable(
         "losses": LossArguments,
     },
     MODEL_TYPES,
+    check=check_autoencoder_knobs,
     default_type="vqvae",
 )
 
