@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from jinja2 import UndefinedError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
@@ -31,10 +32,13 @@ from hf_autoencoders.hub.cards import (
     number,
     read_run,
 )
+from hf_autoencoders.hub.pipelines import pipeline_card
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
 from hf_autoencoders.hub.set_aside import SetAside
-from hf_autoencoders.priors.cards import image_token_lm_card, prior_card
+from hf_autoencoders.priors.cards import image_token_lm_card, prior_card, token_dataset_card
+from hf_autoencoders.priors.latent_diffusion import build_unet
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
+from hf_autoencoders.training.text import render
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,6 +224,20 @@ def test_names_from_anywhere_stay_words_on_the_cards_of_priors_and_tokens():
     }  # fmt: skip
     check_that_words_stay_words(prior_card(record, sequencer, HOSTILE))
     check_that_words_stay_words(image_token_lm_card(record, sequencer, HOSTILE))
+    split = {"rows": 3, "codes_used": 2, "perplexity": 1.5}
+    made_by = {"image_tokenizer": HOSTILE, "revision": None, "weights": "0", "codebook_size": 8, "grid_size": [2, 2]}
+    tokens = {"source": {"dataset_name": HOSTILE}, "splits": {HOSTILE: split}, **made_by}
+    check_that_words_stay_words(token_dataset_card(tokens))
+    record |= {"image_model": HOSTILE, "scaling_factor": 0.5}
+    check_that_words_stay_words(pipeline_card(build_unet(1, (4, 4), block_out_channels=(32, 32)), record))
+
+
+def test_a_template_leaves_braces_in_words_alone_and_names_what_it_lacks(tmp_path):
+    template = tmp_path / "card.md"
+    template.write_text("# {{ plain_text(title) }}, {{ steps }} steps\n")
+    assert render(template, title="{{ 7 * 7 }}", steps=3) == "# {{ 7 \\* 7 }}, 3 steps\n"
+    with pytest.raises(UndefinedError, match="steps"):
+        render(template, title="a")
 
 
 @pytest.mark.parametrize("model_type", LATENTS)

@@ -31,10 +31,13 @@ from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
 from ..priors.sheets import SAMPLES_PICTURE
 from ..training.engine import Run
 from ..training.run_files import CARD
-from ..training.text import plain_text, table_rows
+from ..training.text import render
 from .diffusers_export import to_diffusers
 from .publish import publish_files
 from .publishers import Publisher
+
+
+PIPELINE_TEMPLATE = Path(__file__).parent / "templates" / "pipeline.md"
 
 
 def latent_diffusion_pipeline(
@@ -76,39 +79,13 @@ def save_card(task: DiffusionTask, model: nn.Module, folder: Path, record: dict)
 
 
 def pipeline_card(unet: UNet2DModel, record: dict) -> str:
-    """README.md of a pipeline, from measured numbers."""
-    if not classes_of(unet):
-        call = "pipeline(batch_size=4).images"
-    else:
-        guidance = 2.0 if knows_null_class(unet) else 1.0
-        call = f"pipeline(class_labels=[0, 1], guidance_scale={guidance}).images"
-    rows = table_rows([(name, f"{value:.4g}") for name, value in record["metrics"].items()])
-    image_model, dataset = plain_text(record["image_model"]), plain_text(record["dataset"]["name"])
-    return "\n".join(
-        [
-            "---",
-            "library_name: diffusers",
-            "tags: [latent-diffusion, hf_autoencoders, image-generation]",
-            "---",
-            f"# Latent diffusion on {image_model}",
-            "",
-            f"A UNet2DModel of {record['parameters'] / 1e6:.2f} M parameters on the latents of {image_model} "
-            f"(times {record['scaling_factor']:.4g}), trained {record['steps']} steps on {dataset}.",
-            "",
-            "![samples](samples.png)",
-            "",
-            "| held out | value |",
-            "|---|---|",
-            rows,
-            "",
-            "```python",
-            "from diffusers import DiffusionPipeline",
-            "",
-            'pipeline = DiffusionPipeline.from_pretrained("this/repository")',
-            f"pictures = {call}",
-            "```",
-            "",
-        ]
+    """README.md of a pipeline, from measured numbers and templates/pipeline.md."""
+    return render(
+        PIPELINE_TEMPLATE,
+        record=record,
+        metrics=[(name, f"{value:.4g}") for name, value in record["metrics"].items()],
+        classes=classes_of(unet),
+        guidance=2.0 if knows_null_class(unet) else 1.0,
     )
 
 

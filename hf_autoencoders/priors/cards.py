@@ -1,5 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""README.md of a prior, of a prior and its image model in one, and of a data set of tokens: measured values only."""
+"""README.md of a prior, of a prior and its image model in one, and of a data set of tokens: measured values only.
+
+The words around the values are Jinja: templates/prior.md, templates/token_dataset.md.
+"""
 
 import json
 import shlex
@@ -9,11 +12,13 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from yaml import safe_dump
 
-from ..training.text import fenced, plain_text, python_string, table_rows
+from ..training.text import plain_text, render
 from .sequences import ImageTokenSequencer
 from .token_records import name_of
 
 
+PRIOR_TEMPLATE = Path(__file__).parent / "templates" / "prior.md"
+TOKEN_DATASET_TEMPLATE = Path(__file__).parent / "templates" / "token_dataset.md"
 # What train_prior.py measures: title and unit. A metric of another name is shown under its own name.
 PRIOR_METRICS = {
     "images": ("held-out pictures", ""),
@@ -33,30 +38,14 @@ SHOWN_ELSEWHERE = {"metrics", "settings", "command", "versions", "image_tokenize
 def prior_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
     """README.md of a prior alone. `record`: metrics.json."""
     image_model = sequencer.image_tokenizer or "this/image-model"
-    return page(
-        record, sequencer, f"A prior over the image tokens of {image_model}",
-        f"""from transformers import AutoImageProcessor, AutoModel
-
-from hf_autoencoders.priors.autoregressive import generate_images, load_prior
-
-prior = load_prior({python_string(repo_id)})
-image_model = AutoModel.from_pretrained({python_string(image_model)})
-pictures = generate_images(prior, image_model, {asked(sequencer)})  # in [-1, 1]
-AutoImageProcessor.from_pretrained({python_string(image_model)}).postprocess(pictures)  # PIL images""",
-    )  # fmt: skip
+    title = f"A prior over the image tokens of {image_model}"
+    return page(record, sequencer, title, repo_id=repo_id, image_model=image_model, with_image_model=False)
 
 
 def image_token_lm_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
     """README.md of a prior and its image model in one. `record`: metrics.json."""
-    return page(
-        record, sequencer, f"New pictures from the image tokens of {sequencer.image_tokenizer or 'an image model'}",
-        f"""from transformers import AutoImageProcessor, AutoModel
-
-model = AutoModel.from_pretrained({python_string(repo_id)}, trust_remote_code=True)  # False beside hf_autoencoders
-pictures = model.generate_images({asked(sequencer)})  # in [-1, 1]
-processor = AutoImageProcessor.from_pretrained({python_string(repo_id)}, trust_remote_code=True)
-processor.postprocess(pictures)  # PIL images""",
-    )  # fmt: skip
+    title = f"New pictures from the image tokens of {sequencer.image_tokenizer or 'an image model'}"
+    return page(record, sequencer, title, repo_id=repo_id, with_image_model=True)
 
 
 def asked(sequencer: ImageTokenSequencer) -> str:
@@ -77,40 +66,25 @@ def classes_in_words(sequencer: ImageTokenSequencer) -> str:
     return f"{sequencer.num_classes} classes" + (f" ({shown})" if names else "")
 
 
-def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, snippet: str) -> str:
-    grid, dataset = "x".join(map(str, sequencer.grid_size)), record["dataset"]["name"]
+def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, **how_to_load: Any) -> str:
+    """`how_to_load`: what the snippet at the top of templates/prior.md needs."""
     settings = {name: without_folder(value) for name, value in record["settings"].items()}
-    bound = f" ({BOUND})" if record["architecture"] == "masked" else ""
-    return f"""---
-{head(record, sequencer, title)}
----
-# {plain_text(title)}
-
-A {record["architecture"]} model ({record["parameters"] / 1e6:.2f} M parameters) of {sequencer.codebook_size} codes on \
-a {grid} grid, {classes_in_words(sequencer)}, trained {record["steps"]} steps on {plain_text(dataset)}.
-
-![samples](samples.png)
-
-{fenced(snippet, "python")}
-
-Held-out figures{bound}, measured by the run:
-
-| figure | value | unit |
-|---|---|---|
-{table_rows(rows_of_metrics(record["metrics"]))}
-
-How they came about:
-
-| | |
-|---|---|
-{table_rows(facts_of_run(record))}
-
-{fenced(shlex.join(map(without_folder, shlex.split(record["command"]))), "bash")}
-
-The knobs that were set:
-
-{fenced(safe_dump(settings, sort_keys=False), "yaml")}
-"""
+    return render(
+        PRIOR_TEMPLATE,
+        card_data=head(record, sequencer, title),
+        title=title,
+        record=record,
+        codebook_size=sequencer.codebook_size,
+        grid="x".join(map(str, sequencer.grid_size)),
+        classes=classes_in_words(sequencer),
+        asked=asked(sequencer),
+        bound=BOUND,
+        metrics=rows_of_metrics(record["metrics"]),
+        facts=facts_of_run(record),
+        command=shlex.join(map(without_folder, shlex.split(record["command"]))),
+        settings=safe_dump(settings, sort_keys=False),
+        **how_to_load,
+    )
 
 
 def head(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str) -> str:
@@ -169,35 +143,15 @@ def token_dataset_card(record: dict[str, Any]) -> str:
         ],
         "image_tokenizer": {key: value for key, value in record.items() if key not in ("splits", "image_processor")},
     }
-    source, depth = record["source"], "x".join(map(str, record["grid_size"]))
-    size = record["codebook_size"]
-    rows = table_rows(
-        [
-            (split, f"{one['rows']:,}", f"{one['codes_used']} of {size}", f"{one['perplexity']:.1f}")
-            for split, one in record["splits"].items()
-        ]
-    )
-    return "\n".join(
-        [
-            "---",
-            safe_dump(head, sort_keys=False).rstrip(),
-            "---",
-            f"# Image tokens of {plain_text(source['dataset_name'])}",
-            "",
-            f"Made by {plain_text(name_of(record))}. Each row holds `image_tokens`, {depth} codes flat in raster "
-            "order, and the other columns of the source.",
-            "",
-            "| split | images | codes used | perplexity |",
-            "|---|---|---|---|",
-            rows,
-            "",
-            "```python",
-            "from hf_autoencoders.priors.token_datasets import load_token_dataset",
-            "",
-            'tokens = load_token_dataset("this/repository", expect=image_model)  # refuses codes of another model',
-            "```",
-            "",
-            "The licence is that of the source data set.",
-            "",
-        ]
+    splits = [
+        (split, f"{one['rows']:,}", f"{one['codes_used']} of {record['codebook_size']}", f"{one['perplexity']:.1f}")
+        for split, one in record["splits"].items()
+    ]
+    return render(
+        TOKEN_DATASET_TEMPLATE,
+        card_data=safe_dump(head, sort_keys=False).rstrip(),
+        dataset=record["source"]["dataset_name"],
+        image_model=name_of(record),
+        grid="x".join(map(str, record["grid_size"])),
+        splits=splits,
     )

@@ -7,7 +7,10 @@ that they stand in, nor begin a heading, a link, or HTML.
 
 import json
 import re
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined
 
 
 def one_line(error: BaseException) -> str:
@@ -68,3 +71,14 @@ def python_string(text: str) -> str:
     "a\\"b"
     """
     return json.dumps(text)
+
+
+def render(template: str | Path, **facts: Any) -> str:
+    """What a Jinja template makes of `facts`. It may call the functions of this file that make words safe.
+
+    Raises:
+        jinja2.UndefinedError: the template names a fact that is not given.
+    """
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.globals.update(plain_text=plain_text, table_rows=table_rows, fenced=fenced, python_string=python_string)
+    return environment.from_string(Path(template).read_text(encoding="utf-8")).render(facts)
