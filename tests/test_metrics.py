@@ -13,11 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_nets import make
 from torch import nn
 from transformers.utils import ModelOutput
 
 from hf_autoencoders import VAEConfig, VAEModel
-from hf_autoencoders.evaluation.metrics import bernoulli_floor, bits_per_dim, code_figures, evaluate, psnr, ssim_sigma
+from hf_autoencoders.evaluation.metrics import (
+    bernoulli_floor,
+    bits_per_dim,
+    code_figures,
+    evaluate,
+    passes_per_image,
+    psnr,
+    ssim_sigma,
+)
 from hf_autoencoders.models.noise import draw_noise
 from hf_autoencoders.training.data import CachedImages, collate, load_images
 
@@ -304,6 +313,14 @@ def test_each_model_is_measured_by_what_its_output_holds(model_type):
     model.eval()
     error = (model.reconstruct(dataset.batch(range(10))["pixel_values"]).clamp(-1, 1) + 1) / 2 - dataset.pixels / 255
     assert figures["mse"] == pytest.approx(float(error.square().mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("net", ["ae-mlp", "vae-resnet", "vqvae-ema", "dvae-dalle"])
+def test_an_evaluation_runs_the_model_as_often_as_is_said(net):
+    model, calls = make(net), []
+    model.register_forward_hook(lambda *_: calls.append(None))
+    evaluate(model, batches(images(), 23))
+    assert len(calls) == passes_per_image(model)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training import launch
 from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.assembly import evaluation_steps
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
@@ -27,6 +28,7 @@ from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.logs import TrainingDiverged, Window
 from hf_autoencoders.training.pictures import reconstruction_sheet
 from hf_autoencoders.training.progress import on_screen
+from hf_autoencoders.training.run_files import recorded_files
 
 
 SHORT = ("--max_train_steps", "3", "--max_eval_samples", "16")
@@ -94,6 +96,42 @@ def test_evaluating_on_the_way_changes_nothing(tmp_path):
     assert train_here(tiny("dvae", watched, *flags, "--eval_steps", "1", "--ema_weights", "0.5")) == 0
     one, two = (load_file(checkpoint(folder, 3) / "model.safetensors") for folder in (plain, watched))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_is_evaluated_ten_times_and_shows_a_picture_each_time(tmp_path, monkeypatch):
+    """At every tenth of 100 steps; the picture is there before anything of the end is saved."""
+    monkeypatch.setattr(AutoencoderTask, "save_rest", lambda *_: None)
+    flags = ("--max_train_steps", "100", "--max_eval_samples", "16", "--logging_steps", "100")
+    assert train_here(tiny("ae", tmp_path / "run", *flags)) == 0
+    lines = [line for line in log_of(tmp_path / "run") if "eval_mse" in line]
+    assert [line["step"] for line in lines] == list(range(10, 101, 10))
+    assert lines[-1]["eval_mse"] < lines[0]["eval_mse"]
+    assert "reconstructions.png" in recorded_files(tmp_path / "run")
+    with Image.open(tmp_path / "run" / "reconstructions.png") as sheet:
+        assert sheet.width >= 12 * 56
+    assert train_here(tiny("ae", tmp_path / "off", *flags, "--eval_steps", "0")) == 0
+    assert not any("eval_mse" in line for line in log_of(tmp_path / "off"))
+    assert not (tmp_path / "off" / "reconstructions.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("total", "images", "passes", "steps"),
+    [
+        (99, 16, 1, 0),  # too short
+        (100, 16, 1, 10),
+        (1800, 360, 1, 180),
+        (1401, 10_000, 1, 261),  # MNIST: 3 epochs in batches of 128; ten would take 0.19 of the time
+        (1401, 10_000, 3, 782),  # a dVAE's three passes
+        (1401, 10_000, None, 0),
+    ],
+)
+def test_evaluations_take_at_most_a_tenth_of_the_time(total, images, passes, steps):
+    flags = ["--model_type", "ae", "--train_batch_size", "64", "--gradient_accumulation_steps", "2"]
+    cost = None if passes is None else passes * images
+    assert evaluation_steps(parse_arguments(flags), total, cost) == steps
+    if steps and cost:
+        assert cost / (3 * 128 * steps) <= 0.1
+    assert evaluation_steps(parse_arguments([*flags, "--eval_steps", "7"]), total, cost) == 7
 
 
 def test_latents_are_measured_unless_the_user_knows_better(tmp_path):

@@ -137,7 +137,11 @@ class LoggingArguments:
     _argument_group_name = "logging and checkpoints"
 
     logging_steps: int = knob(50, "steps between lines of metrics.jsonl")
-    eval_steps: int = knob(0, "steps between evaluations on the held-out split; 0: only at the end")
+    eval_steps: int | None = knob(
+        None,
+        "steps between evaluations on the held-out split, with a new reconstructions.png; 0: only at the end (default: "
+        "ten a run of an autoencoder, fewer where they took over a tenth of its time; 0 for priors, below 100 steps)",
+    )
     image_steps: int = knob(0, "steps between pictures of reconstructions in the trackers; 0: with each evaluation")
     checkpointing_steps: int | None = knob(
         None,

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """From knobs and a task to a run: folder, data, model, optimizer, checkpoint, in the order of their needs."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,9 @@ from .sharding import register_methods
 from .task import Task
 
 
+EVALUATIONS = 10  # of a run, unless the user says how many
+SHORT_STEPS = 100  # a run of fewer is evaluated at its end only
+PASSES_OF_A_STEP = 3  # what forward and backward of one image cost, in forward passes
 SHARDS = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -115,6 +119,7 @@ def assemble(
         window=Window(accelerator, task.codebook_size, training.gradient_accumulation_steps),
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
+        eval_steps=evaluation_steps(arguments, total, task.evaluation_passes(), accelerator.num_processes),
     )
 
 
@@ -135,6 +140,24 @@ def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> 
     return plan.steps_per_epoch, lambda step: training_batches(
         task.train_set, plan, step, workers, collate_fn=task.collate, pin_memory=pinned
     )
+
+
+def evaluation_steps(arguments: Arguments, total: int, passes: int | None, processes: int = 1) -> int:
+    """Steps between evaluations; 0: only at the end.
+
+    Unless the user says, EVALUATIONS in `total` steps, or fewer: they take no more than 1 / EVALUATIONS of the time.
+
+    Args:
+        passes: forward passes of one image that an evaluation costs; None: too dear to be done unasked.
+    """
+    if arguments.logging.eval_steps is not None:
+        return arguments.logging.eval_steps
+    if passes is None or total < SHORT_STEPS:
+        return 0
+    training = arguments.training
+    images = training.train_batch_size * training.gradient_accumulation_steps * processes
+    affordable = math.ceil(EVALUATIONS * passes / (PASSES_OF_A_STEP * images))
+    return max(math.ceil(total / EVALUATIONS), affordable)
 
 
 def learning_rate(training: TrainingArguments, total_steps: int) -> Schedule:

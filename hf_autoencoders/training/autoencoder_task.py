@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..evaluation.metrics import count_codes, evaluate
+from ..evaluation.metrics import count_codes, evaluate, passes_per_image
 from .arguments import Arguments, LossArguments
 from .batches import affordable, eval_batch_size, evaluation_batches
 from .config_knobs import build_config, config_fields
@@ -52,6 +52,7 @@ class AutoencoderTask(Task):
     """
 
     collate = staticmethod(collate_bytes)
+    picture_file = PICTURE
     images: ImageSplits
     processor: Any = None
     perceptual: PerceptualTerm | None = None
@@ -99,6 +100,7 @@ class AutoencoderTask(Task):
         check_sharding(accelerator, model)
         self.schedules = Schedules(self.arguments.scheduled(model.config, schedule_names(model)))
         self.codebook_size = getattr(model, "codebook_size", None)
+        self.passes = passes_per_image(model)
         self.processor = self.fitted.for_saving(model.config.height, model.config.width)
         if self.arguments.losses.perceptual_model is not None:
             self.perceptual = PerceptualTerm(self.arguments.losses, model.loss_per_element, accelerator)
@@ -144,6 +146,9 @@ class AutoencoderTask(Task):
             temperature=self.schedules(run.step).get("temperature"),
         )  # fmt: skip
 
+    def evaluation_passes(self) -> int:
+        return self.passes * len(self.images.eval)
+
     def held_out_batches(self, rank: int, processes: int) -> DataLoader:
         images, size = self.images.eval, eval_batch_size(self.arguments, self.images.eval.image_shape)
         return evaluation_batches(images, size, rank, processes, collate_fn=images.collate)
@@ -181,7 +186,7 @@ class AutoencoderTask(Task):
         record |= self.codes_of_example(run, model, example)
         if run.accelerator.is_main_process:
             model.config.save_pretrained(folder)
-            picture.save(folder / PICTURE)
+            picture.save(folder / self.picture_file)
             example.save(folder / EXAMPLE)
 
     def measure_latents(self, run: "Run", model: nn.Module) -> None:

@@ -25,6 +25,7 @@ from .launch import StopSignal
 from .logs import MetricsLog, Window, log_pictures
 from .progress import Progress
 from .results import check_weights, evaluate_run, picture_of_run
+from .run_files import saving
 from .schedules import Schedule
 from .task import Task
 
@@ -42,6 +43,7 @@ class Run:
         batches: gives the micro-batches from an optimizer step on, without end.
         after_checkpoint: is called on every process with the new checkpoint's folder.
         total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
+        eval_steps: optimizer steps between evaluations; 0: only at the end.
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
         figures: of the last evaluation, with its step. named_cures: remedies that were printed already.
         lock: keeps other runs out of the folder, until it is released or the process ends.
@@ -62,6 +64,7 @@ class Run:
     window: Window
     total_steps: int
     steps_per_epoch: int | None
+    eval_steps: int
     after_checkpoint: Callable[[Path], None] = lambda path: None
     step: int = 0
     evaluated: int = 0
@@ -145,7 +148,7 @@ def finish_step(run: Run, progress: Progress, stop: StopSignal) -> bool:
             f"Stopped by {stop.received or 'a signal to another process'} after step {run.step}; saved {path}."
         )
         return False
-    if due(run, logging.eval_steps):
+    if due(run, run.eval_steps):
         write_evaluation(run, progress)
     if due(run, logging.image_steps):
         write_picture(run)
@@ -156,7 +159,7 @@ def finish_step(run: Run, progress: Progress, stop: StopSignal) -> bool:
 
 def catch_up(run: Run, progress: Progress):
     """The evaluation that a signal left out, when the run is resumed."""
-    if run.step and due(run, run.arguments.logging.eval_steps) and run.evaluated < run.step:
+    if run.step and due(run, run.eval_steps) and run.evaluated < run.step:
         write_evaluation(run, progress)
 
 
@@ -222,6 +225,8 @@ def write_evaluation(run: Run, progress: Progress):
         {name: value for name, value in figures.items() if isinstance(value, (int, float))}, step=run.step
     )
     progress.say(f"step {run.step}  {progress.figures(figures)}")
+    if run.task.picture_file is not None:
+        save_picture(run, run.task.picture_file)
     if not run.arguments.logging.image_steps:
         write_picture(run)
 
@@ -229,6 +234,14 @@ def write_evaluation(run: Run, progress: Progress):
 def write_picture(run: Run):
     if run.accelerator.trackers:
         log_pictures(run.accelerator, "reconstructions", picture_of_run(run), run.step)
+
+
+def save_picture(run: Run, name: str):
+    """What the model paints now, in the run's folder. A collective call."""
+    picture, writes = picture_of_run(run), run.accelerator.is_main_process
+    with saving(Path(run.arguments.run.output_dir), writes) as place:
+        if writes:
+            picture.save(place / name)
 
 
 def save_checkpoint(run: Run) -> Path:

@@ -39,6 +39,7 @@ class Task:
         collate: what a DataLoader makes of the entries of `train_set`.
         schedules: numbers over time that the model's forward takes, after `build`; they are logged.
         codebook_size: K where the output has `image_tokens` to be counted, after `build`.
+        picture_file: what `picture` is saved as with each evaluation; None: it takes too long to be drawn on the way.
         shards: False for a model that each process must hold whole.
     """
 
@@ -46,6 +47,7 @@ class Task:
     collate: Callable[[Any], dict[str, Tensor]] = staticmethod(as_it_is)
     schedules: Schedules = Schedules({})
     codebook_size: int | None = None
+    picture_file: str | None = None
     shards: bool = True
 
     def __init__(self, arguments: "Arguments"):
@@ -114,6 +116,10 @@ class Task:
     def evaluate(self, run: "Run", model: nn.Module) -> dict[str, float]:
         """Figures of the whole held-out split, each image counted once."""
         raise NotImplementedError
+
+    def evaluation_passes(self) -> int | None:
+        """What `evaluate` costs, in forward passes of one image, after `build`; None: too dear to be done unasked."""
+        return None
 
     def picture(self, run: "Run", model: nn.Module) -> Image.Image:
         """What the model paints now."""
