@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What the demo shows, without a browser and without gradio; the folder of a Space; mistakes in one line."""
 
+import ast
 import base64
 import html
 import io
@@ -9,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,14 @@ def test_the_space_holds_all_that_its_models_need(space):
         assert (space / "hf_autoencoders" / "demo" / "files" / path.name).read_bytes() == path.read_bytes()
 
 
+def packages_imported_by(path: Path) -> set[str]:
+    """Those of others that a file of ours imports at its top."""
+    nodes = ast.parse(path.read_text()).body
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"hf_autoencoders"}
+
+
 def test_the_app_imports_nothing_that_the_space_does_not_name(space):
     """Imported outside the repository, without whatever else this package needs for training."""
     hidden = "datasets", "diffusers", "torchmetrics", "gradio", "tensorboard"
@@ -311,12 +320,18 @@ def test_the_app_imports_nothing_that_the_space_does_not_name(space):
         "spec.loader.exec_module(app)\n"
         "exhibits = app.open_all(app.parse_arguments([]))\n"
         "import hf_autoencoders; print(hf_autoencoders.__file__, *(one.name for one in exhibits))\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'hf_autoencoders'), sep='\\n')\n"
     )
     environment = {**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", "import sys; sys.path.insert(0, '')\n" + code]
     done = subprocess.run(command, cwd=space, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(space / "hf_autoencoders" / "__init__.py"), "ae", "vqvae"]
+    opened, *files = done.stdout.splitlines()
+    assert opened.split() == [str(space / "hf_autoencoders" / "__init__.py"), "ae", "vqvae"]
+    named = {re.split(r"[>=]", line)[0].lower() for line in REQUIREMENTS[1:]}
+    owners = packages_distributions()
+    imported = {owners[name][0].lower() for file in files for name in packages_imported_by(Path(file))}
+    assert "torch" in imported and imported <= named
 
 
 def test_requirements_are_those_of_the_package():

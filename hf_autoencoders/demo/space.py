@@ -33,6 +33,9 @@ GRADIO = "6.31.0"  # that the demo was written with; an installed one goes befor
 REQUIREMENTS = (
     "--extra-index-url https://download.pytorch.org/whl/cpu",
     "accelerate>=1.15",
+    "filelock>=4.2",
+    "huggingface_hub>=2.4",
+    "jinja2>=3.1",
     "matplotlib>=3.10",
     "numpy>=2.0",
     "pillow>=12.0",
