@@ -82,7 +82,7 @@ def test_the_count_finds_what_it_looks_for():
 def test_a_line_of_the_log_waits_once_for_all_of_its_values():
     from accelerate import Accelerator
 
-    window = logs.Window(Accelerator(cpu=True), codebook_size=4)
+    window = logs.LogWindow(Accelerator(cpu=True), codebook_size=4)
     window.on_device = True
     for loss in (1.0, 2.0, 6.0):
         window.add({"loss": torch.tensor(loss), "kl": torch.tensor(1.0)}, grad_norm=torch.tensor(0.5))

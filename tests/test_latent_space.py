@@ -13,7 +13,7 @@ from hf_autoencoders.evaluation.codes import (
     relaxation_gap,
     squared_error,
 )
-from hf_autoencoders.evaluation.latent_space import Window, central_window, find_gaps, fit_plane, plane_latents
+from hf_autoencoders.evaluation.latent_space import PlaneWindow, central_window, find_gaps, fit_plane, plane_latents
 from hf_autoencoders.evaluation.metrics import count_codes, evaluate
 
 
@@ -68,7 +68,7 @@ def test_more_latents_are_shown_by_their_principal_components():
 
 
 def test_the_grid_starts_at_the_top_left_and_lies_at_the_cells_centres():
-    grid = Window(0.0, 2.0, 10.0, 12.0).grid(2)
+    grid = PlaneWindow(0.0, 2.0, 10.0, 12.0).grid(2)
     assert grid.tolist() == [[0.5, 11.5], [1.5, 11.5], [0.5, 10.5], [1.5, 10.5]]
 
 

@@ -117,7 +117,6 @@ ONE_WORD_IN_MANY_FILES = {
     "importance_bound": "the model computes it of a batch, the evaluation of a data set",
     "generate_images": "each kind of prior has one",
 }
-STILL_TO_RENAME = {"ROUNDING", "Source", "Window", "check_weights"}
 
 
 def names_defined_in(path: Path):
@@ -136,9 +135,9 @@ def test_a_top_level_name_means_one_thing_in_the_whole_package():
         for name in set(names_defined_in(path)):
             files_of.setdefault(name, []).append(path.relative_to(PACKAGE).as_posix())
     several = {name: files for name, files in files_of.items() if len(files) > 1}
-    new = {name: several[name] for name in several.keys() - ONE_WORD_IN_MANY_FILES.keys() - STILL_TO_RENAME}
+    new = {name: several[name] for name in several.keys() - ONE_WORD_IN_MANY_FILES.keys()}
     assert not new, f"rename one, or share it: {new}"
-    gone = (ONE_WORD_IN_MANY_FILES.keys() | STILL_TO_RENAME) - several.keys()
+    gone = ONE_WORD_IN_MANY_FILES.keys() - several.keys()
     assert not gone, f"defined once by now, so take it off the list: {sorted(gone)}"
 
 

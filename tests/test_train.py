@@ -25,7 +25,7 @@ from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
 from hf_autoencoders.training.health import CodebookHealth
 from hf_autoencoders.training.knobs import parse_arguments
-from hf_autoencoders.training.logs import TrainingDiverged, Window
+from hf_autoencoders.training.logs import LogWindow, TrainingDiverged
 from hf_autoencoders.training.pictures import reconstruction_sheet
 from hf_autoencoders.training.progress import on_screen
 from hf_autoencoders.training.run_files import recorded_files
@@ -297,7 +297,7 @@ def test_averaged_weights_carry_the_codebook_of_a_moving_average():
 
 
 def test_the_window_names_the_first_step_whose_loss_is_no_number():
-    window = Window(Accelerator(cpu=True), None, micro_batches=2)
+    window = LogWindow(Accelerator(cpu=True), None, micro_batches=2)
     for loss in (1.0, 2.0, 3.0, 4.0, 5.0, math.nan, math.nan, math.nan):  # steps 11, 12, 13, 14
         window.add({"loss": torch.tensor(loss)})
     with pytest.raises(TrainingDiverged, match="at step 13"):
@@ -305,7 +305,7 @@ def test_the_window_names_the_first_step_whose_loss_is_no_number():
 
 
 def test_the_window_gives_means_over_every_micro_batch_and_starts_anew():
-    window = Window(Accelerator(cpu=True), None)
+    window = LogWindow(Accelerator(cpu=True), None)
     for loss in (1.0, 2.0, 6.0):
         window.add({"loss": torch.tensor(loss), "reconstruction": torch.zeros(2, 2)})
         window.gather(step=1)
@@ -316,7 +316,7 @@ def test_the_window_gives_means_over_every_micro_batch_and_starts_anew():
 
 
 def test_the_screen_leaves_out_constants_and_what_it_has_said():
-    window = Window(Accelerator(cpu=True), None)
+    window = LogWindow(Accelerator(cpu=True), None)
     for loss in (1.0, 2.0):
         window.add({name: torch.tensor(value) for name, value in {"loss": loss, "mse": loss, "kl": 66.5}.items()})
     means, _ = window.flush(step=2)

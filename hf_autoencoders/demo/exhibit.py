@@ -27,7 +27,7 @@ from sklearn.neighbors import KDTree
 from torch import Tensor
 
 from ..evaluation.codes import code_atlas
-from ..evaluation.latent_space import FAR, Plane, Window, central_window
+from ..evaluation.latent_space import FAR, Plane, PlaneWindow, central_window
 from ..evaluation.metrics import count_codes
 from ..evaluation.subject import Subject
 from ..models.pixels import to_bytes
@@ -216,11 +216,11 @@ class Exhibit:
         return self.backdrop.plane is not None
 
     @cached_property
-    def window(self) -> Window:
+    def window(self) -> PlaneWindow:
         """The central codes and a margin, where gaps begin."""
         inner = central_window(self.backdrop.points)
         x, y = PLANE_MARGIN * (inner.right - inner.left), PLANE_MARGIN * (inner.top - inner.bottom)
-        return Window(inner.left - x, inner.right + x, inner.bottom - y, inner.top + y)
+        return PlaneWindow(inner.left - x, inner.right + x, inner.bottom - y, inner.top + y)
 
     @cached_property
     def _tree(self) -> KDTree:

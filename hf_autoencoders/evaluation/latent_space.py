@@ -83,7 +83,7 @@ def fit_plane(latents: Tensor) -> Plane:
 
 
 @dataclass
-class Window:
+class PlaneWindow:
     """The rectangle of the plane that is shown."""
 
     left: float
@@ -103,12 +103,12 @@ class Window:
         return low + (high - low) * torch.rand(number, 2, generator=generator)
 
 
-def central_window(coordinates: Tensor) -> Window:
+def central_window(coordinates: Tensor) -> PlaneWindow:
     """Holds the central 98 % of the points (N, 2) along either axis; one unit where a model says the same of all."""
     tail = (1 - CENTRAL) / 2
     low, high = np.quantile(coordinates.numpy(), [tail, 1 - tail], axis=0)
     low, high = np.where(high > low, [low, high], [low - 0.5, low + 0.5]).tolist()
-    return Window(low[0], high[0], low[1], high[1])
+    return PlaneWindow(low[0], high[0], low[1], high[1])
 
 
 # -- gaps --------------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class Gaps:
         confidence: the judge's probability of its likeliest digit at each, (n,).
     """
 
-    window: Window
+    window: PlaneWindow
     radius: float
     share: float
     points: Tensor

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .codes import RelaxationGap
 from .features import CONFIDENT
-from .latent_space import Gaps, Plane, Window
+from .latent_space import Gaps, Plane, PlaneWindow
 from .likelihood import ACTIVE_VARIANCE, LatentUse
 
 
@@ -160,7 +160,7 @@ def label_plane(axes: Axes, plane: Plane) -> None:
     axes.set_ylabel(y)
 
 
-def set_window(axes: Axes, window: Window, margin: float = 0.0) -> None:
+def set_window(axes: Axes, window: PlaneWindow, margin: float = 0.0) -> None:
     width, height = window.right - window.left, window.top - window.bottom
     axes.set_xlim(window.left - margin * width, window.right + margin * width)
     axes.set_ylim(window.bottom - margin * height, window.top + margin * height)
@@ -168,7 +168,7 @@ def set_window(axes: Axes, window: Window, margin: float = 0.0) -> None:
 
 @styled
 def latent_plane(
-    points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: Window, title: str
+    points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: PlaneWindow, title: str
 ) -> Figure:
     """Codes (N, 2) by class, whose name stands at its median."""
     figure = Figure(figsize=(7.5, 6.5))
@@ -186,7 +186,7 @@ def latent_plane(
 
 @styled
 def plane_to_drag(
-    points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: Window
+    points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: PlaneWindow
 ) -> Figure:
     """Codes (N, 2) by class on a square, whose axes lie at `AXES_TO_DRAG` of it: who drags there is in the plane."""
     figure = Figure(figsize=(5, 5), layout="none")
@@ -234,7 +234,7 @@ def pushed_apart(places: np.ndarray, share: float = 0.08) -> np.ndarray:
 
 
 @styled
-def manifold(pixels: Tensor, plane: Plane, window: Window, title: str) -> Figure:
+def manifold(pixels: Tensor, plane: Plane, window: PlaneWindow, title: str) -> Figure:
     """Decodings of a square grid over the window, (side * side, C, H, W), at their places in the plane."""
     side = math.isqrt(len(pixels))
     figure = Figure(figsize=(7.5, 7.5))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..perception.digits_classifier import in_batches
 from .codes import squared_error
-from .latent_space import Plane, Window, central_window, fit_plane, plane_latents
+from .latent_space import Plane, PlaneWindow, central_window, fit_plane, plane_latents
 
 
 BATCH = 250  # pictures at a time
@@ -121,7 +121,7 @@ class Subject:
             return torch.cat([self.plane.coordinates(plane_latents(self.model, batch).cpu()) for batch in batches])
 
     @property
-    def window(self) -> Window:
+    def window(self) -> PlaneWindow:
         return central_window(self.points)
 
     @cached_property

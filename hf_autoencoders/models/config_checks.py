@@ -29,7 +29,7 @@ def check_numbers(fields: dict) -> None:
                 raise ValueError(f"`{name}` must be at most {LARGEST[name]}, got {value}.")
 
 
-def check_weights(config) -> None:
+def check_weight_count(config) -> None:
     """Raises ValueError where encoder and decoder of a config would have far more weights than a machine can hold."""
     if config.backbone == "mlp":
         widths = [config.num_channels * config.height * config.width, *config.hidden_sizes]

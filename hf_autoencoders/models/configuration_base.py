@@ -5,7 +5,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2CLS
 
-from .config_checks import check_numbers, check_weights
+from .config_checks import check_numbers, check_weight_count
 
 
 RECONSTRUCTION_LOSSES = ("bce", "mse", "l1", "logit_laplace")
@@ -174,7 +174,7 @@ class AutoencoderConfig(PreTrainedConfig):
                 f"`layers_per_block` must be >= 0, `residual_channels` and `norm_num_groups` >= 1, "
                 f"got {self.layers_per_block}, {self.residual_channels} and {self.norm_num_groups}."
             )
-        check_weights(self)
+        check_weight_count(self)
         if self.backbone == "mlp":
             return
         if self.backbone == "conv" and self.conv_style == "dalle_pytorch" and len(set(widths)) > 1:

@@ -20,7 +20,7 @@ from .ema import AveragedWeights
 from .engine import Run, changed_knobs, check_data, load_checkpoint
 from .folder import FolderLock, check_folder, claim_folder
 from .launch import describe_launch, set_threads, start_accelerator
-from .logs import MetricsLog, Window
+from .logs import LogWindow, MetricsLog
 from .optimizers import build_optimizer
 from .run_files import CHECKPOINTS, LOG
 from .schedules import Schedule
@@ -116,7 +116,7 @@ def assemble(
         learning_rate=learning_rate(training, total),
         checkpoints=Checkpoints(accelerator, folder / CHECKPOINTS, arguments.logging.checkpoints_total_limit),
         log=MetricsLog(folder / LOG, accelerator.is_main_process),
-        window=Window(accelerator, task.codebook_size, training.gradient_accumulation_steps),
+        window=LogWindow(accelerator, task.codebook_size, training.gradient_accumulation_steps),
         total_steps=total,
         steps_per_epoch=steps_per_epoch,
         eval_steps=evaluation_steps(arguments, total, task.evaluation_passes(), accelerator.num_processes),

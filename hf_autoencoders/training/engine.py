@@ -22,9 +22,9 @@ from .ema import AveragedWeights
 from .folder import FolderLock
 from .health import CodebookHealth
 from .launch import StopSignal
-from .logs import MetricsLog, Window, log_pictures
+from .logs import LogWindow, MetricsLog, log_pictures
 from .progress import Progress
-from .results import check_weights, evaluate_run, picture_of_run
+from .results import check_weights_finite, evaluate_run, picture_of_run
 from .run_files import saving
 from .schedules import Schedule
 from .task import Task
@@ -61,7 +61,7 @@ class Run:
     learning_rate: Schedule
     checkpoints: Checkpoints
     log: MetricsLog
-    window: Window
+    window: LogWindow
     total_steps: int
     steps_per_epoch: int | None
     eval_steps: int
@@ -247,7 +247,7 @@ def save_picture(run: Run, name: str):
 def save_checkpoint(run: Run) -> Path:
     """A whole checkpoint, after making sure that no loss of the window and no weight is nonsense."""
     run.window.gather(run.step)
-    check_weights(run)
+    check_weights_finite(run)
     state = {
         "data": run.data_identity,
         "measured": run.task.measured(),

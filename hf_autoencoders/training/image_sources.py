@@ -23,7 +23,7 @@ STREAM_SHARDS = 64  # of a folder of pictures that is read as a stream: places f
 
 
 @dataclass
-class Source:
+class ImageSource:
     """A data set as it was found: `datasets.Dataset` (or `IterableDataset`) by split, and what a user should know."""
 
     splits: dict[str, Any]
@@ -73,7 +73,7 @@ def _digits() -> dict[str, Any]:
     }
 
 
-def _read_folder(folder: Path, config: str | None, streaming: bool) -> Source:
+def _read_folder(folder: Path, config: str | None, streaming: bool) -> ImageSource:
     """Pictures, tables of pictures, or what `save_to_disk` wrote."""
     from datasets import Dataset as Table
     from datasets import load_dataset, load_from_disk
@@ -81,20 +81,20 @@ def _read_folder(folder: Path, config: str | None, streaming: bool) -> Source:
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         saved = load_from_disk(str(folder))
         saved = {"train": saved} if isinstance(saved, Table) else dict(saved)
-        return Source({split: _as_stream(table) for split, table in saved.items()} if streaming else saved)
+        return ImageSource({split: _as_stream(table) for split, table in saved.items()} if streaming else saved)
     if config is not None or _declares_configs(folder):
-        return Source(dict(load_dataset(str(folder), config, streaming=streaming)))
+        return ImageSource(dict(load_dataset(str(folder), config, streaming=streaming)))
     kind, layout = read_layout(folder)
     order = [split for split in ("train", "validation", "test") if split in layout.splits]
     layout.splits = {split: layout.splits[split] for split in dict.fromkeys([*order, *layout.splits])}
     if kind == "pictures":
         tables = {split: picture_table(layout, split, folder) for split in layout.splits}
-        return Source({s: _as_stream(table) for s, table in tables.items()} if streaming else tables, layout.notes)
+        return ImageSource({s: _as_stream(table) for s, table in tables.items()} if streaming else tables, layout.notes)
     tables = {}
     for split, paths in layout.splits.items():  # one by one, as their columns may differ
         files = [_plain_pattern(path) for path in paths]
         tables |= load_dataset(kind, data_files={split: files}, streaming=streaming)
-    return Source(tables, layout.notes)
+    return ImageSource(tables, layout.notes)
 
 
 def _as_stream(table: Any) -> Any:
@@ -126,7 +126,7 @@ def _plain_pattern(path: Path) -> str:
     return glob.escape(str(path))
 
 
-def read_source(name: str, config: str | None, streaming: bool) -> Source:
+def read_source(name: str, config: str | None, streaming: bool) -> ImageSource:
     """The data set of this name: `digits`, a folder, or a Hub id.
 
     Raises:
@@ -135,7 +135,7 @@ def read_source(name: str, config: str | None, streaming: bool) -> Source:
     if name == "digits":
         if streaming:
             raise DataError("`digits` is 115 kB and is not streamed; leave out `streaming`.")
-        return Source(_digits())
+        return ImageSource(_digits())
     path = Path(name).expanduser()
     if path.is_file():
         raise DataError(f"`dataset_name` {name} is a file; give the folder that holds train-*.parquet or images.")
@@ -146,7 +146,7 @@ def read_source(name: str, config: str | None, streaming: bool) -> Source:
             return _read_folder(path, config, streaming)
         from datasets import load_dataset
 
-        return Source(dict(load_dataset(name, config, streaming=streaming)))
+        return ImageSource(dict(load_dataset(name, config, streaming=streaming)))
     except Exception as error:  # datasets raises some ten kinds, from FileNotFoundError to DatasetGenerationError
         hint = "" if path.is_dir() else " It is no folder here, so it was asked for on the Hub."
         cause = error.__cause__ or error  # DatasetGenerationError says nothing, its cause does

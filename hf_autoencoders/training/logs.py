@@ -20,7 +20,7 @@ class TrainingDiverged(RuntimeError):
     """The loss is no number any more."""
 
 
-class Window:
+class LogWindow:
     """Scalars of the model's outputs since the last line of the log, and how often each code was used.
 
     Values stay on an accelerator until a line is due, so that no step waits for it (`on_device`). On a CPU they become

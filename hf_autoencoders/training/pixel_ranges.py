@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..models.image_reading import ROUNDING
 from .image_columns import DataError
 
 
 SAMPLE = 1024  # pictures that a range is found from
-ROUNDING = 1e-3  # share of the range by which floats may leave it
 
 
 def is_deep(image: Any) -> bool:

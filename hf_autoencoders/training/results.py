@@ -54,7 +54,7 @@ def picture_of_run(run: "Run") -> Image.Image:
 
 
 @torch.no_grad()
-def check_weights(run: "Run") -> None:
+def check_weights_finite(run: "Run") -> None:
     """Raises TrainingDiverged, on every process, where a weight is no number: nothing of it is saved. Collective.
 
     The loss does not tell: the last one was computed before the last update.
@@ -74,7 +74,7 @@ def check_weights(run: "Run") -> None:
 @torch.no_grad()
 def save_model(run: "Run") -> None:
     """Saves the trained model; an earlier one stays until the new one is whole. A collective call."""
-    check_weights(run)
+    check_weights_finite(run)
     folder = Path(run.arguments.run.output_dir)
     with weights_to_judge(run) as model, saving(folder, run.accelerator.is_main_process) as place:
         run.task.save_model(run, model, place)
