@@ -104,7 +104,7 @@ class PlaneWindow:
 
 
 def central_window(coordinates: Tensor) -> PlaneWindow:
-    """Holds the central 98 % of the points (N, 2) along either axis; one unit where a model says the same of all."""
+    """Holds the central 98 % of the points (N, 2) along either axis; one unit wide where all points coincide."""
     tail = (1 - CENTRAL) / 2
     low, high = np.quantile(coordinates.numpy(), [tail, 1 - tail], axis=0)
     low, high = np.where(high > low, [low, high], [low - 0.5, low + 0.5]).tolist()

@@ -334,7 +334,7 @@ def beit_labels(model: nn.Module, pixel_values: Tensor, bool_masked_pos: Tensor)
     return codes[bool_masked_pos.to(codes.device, torch.bool)]
 
 
-# -- the shop window ---------------------------------------------------------------------------------------------------
+# -- public wrappers ---------------------------------------------------------------------------------------------------
 
 
 def as_taming(model: nn.Module) -> TamingWrapper:

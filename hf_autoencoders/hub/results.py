@@ -246,7 +246,7 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
     """One entry of docs/results.json.
 
     Raises:
-        RunError: no figure of this name, a metric that the run lacks, or another run missing or given in vain.
+        RunError: no figure of this name, a metric that the run lacks, or a second run missing or not needed.
     """
     if name not in RESULTS_TO_REACH:
         raise RunError(f"There is no figure {name!r}; there are {', '.join(RESULTS_TO_REACH)}.")

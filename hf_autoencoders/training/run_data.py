@@ -26,7 +26,7 @@ def images_of_run(
     """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise.
 
     Args:
-        run: the folder that train.py left; of any other name nothing is known, and `dataset_name` is needed.
+        run: a folder written by train.py. For any other name, give `dataset_name` too.
         to_uint8: the image processor's method.
         knobs: of `load_images`, which go before the run's own.
 
