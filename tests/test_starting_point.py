@@ -10,6 +10,7 @@ from training_runs import assert_same_run, log_of, tiny, train_here
 from transformers import AutoModel
 
 from hf_autoencoders import to_diffusers
+from hf_autoencoders.training.starting_point import weights_fingerprint
 
 
 SHORT = ("--max_eval_samples", "32", "--logging_steps", "1", "--max_train_steps", "4")
@@ -48,7 +49,11 @@ def test_it_goes_on_where_the_parent_stood(parents, tmp_path):
     )
     assert after[0] < 0.5 * before[0]  # nowhere near the loss of random weights
     record = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert record["parent"] == {"name": str(parent), "revision": None, "keeps_tokens": False}
+    fingerprint = weights_fingerprint(AutoModel.from_pretrained(parent))
+    assert record["parent"] == {
+        "name": str(parent), "revision": None, "fingerprint": fingerprint, "keeps_tokens": False
+    }  # fmt: skip
+    assert weights_fingerprint(AutoModel.from_pretrained(tmp_path / "run")) != fingerprint
 
 
 @pytest.mark.parametrize("kind", ["ema", "vq", "l2", "residual", "dvae"])

@@ -28,7 +28,15 @@ from .perceptual_term import PerceptualTerm, gradient_energy
 from .pictures import reconstruction_sheet
 from .run_files import EXAMPLE, PICTURE
 from .schedules import Schedule, Schedules, schedule_names
-from .starting_point import LoadParent, describe_start, load_parent, record_of_start, train_on, train_parts
+from .starting_point import (
+    LoadParent,
+    describe_start,
+    load_parent,
+    record_of_start,
+    train_on,
+    train_parts,
+    weights_fingerprint,
+)
 from .task import Task
 
 
@@ -48,7 +56,7 @@ class AutoencoderTask(Task):
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
         perceptual: what a frozen net adds to the loss, if the run has one.
-        parent: the model that --init_from names, until its weights are taken over.
+        parent: the model that --init_from names, until its weights are taken over. parent_fingerprint: of them.
     """
 
     collate = staticmethod(collate_bytes)
@@ -57,6 +65,7 @@ class AutoencoderTask(Task):
     processor: Any = None
     perceptual: PerceptualTerm | None = None
     parent: PreTrainedModel | None = None
+    parent_fingerprint: str | None = None
 
     def __init__(self, arguments: Arguments, load: LoadParent | None = None):
         super().__init__(arguments)
@@ -71,6 +80,7 @@ class AutoencoderTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         with accelerator.main_process_first():
             self.parent = load_parent(self.arguments, self.load)
+        self.parent_fingerprint = None if self.parent is None else weights_fingerprint(self.parent)
         channels = None if self.parent is None else self.parent.config.num_channels
         self.fitted, self.images = read_images(accelerator, self.arguments, channels)
         self.train_set, self.data_variance = self.images.train, None
@@ -170,7 +180,8 @@ class AutoencoderTask(Task):
             "image_shape": list(images.train.image_shape),
             **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop", "random_resized_crop")},
         }
-        return {"model_type": run.core.config.model_type, "dataset": dataset, **record_of_start(self.arguments)}
+        start = record_of_start(self.arguments, self.parent_fingerprint)
+        return {"model_type": run.core.config.model_type, "dataset": dataset, **start}
 
     # -- saving --------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Training on from a saved model: what may change, what is refused, and which parts stay as they are."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from .arguments import Arguments
@@ -120,10 +122,24 @@ def describe_start(arguments: Arguments) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def record_of_start(arguments: Arguments) -> dict[str, Any]:
-    """What metrics.json says of the parent; {} for a run that started from random weights."""
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256, in hexadecimal digits, over name, type, shape and bytes of every tensor of the state dict, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def record_of_start(arguments: Arguments, fingerprint: str | None) -> dict[str, Any]:
+    """What metrics.json says of the parent; {} for a run that started from random weights.
+
+    Args:
+        fingerprint: `weights_fingerprint` of the parent, before it was trained on.
+    """
     run = arguments.run
     if run.init_from is None:
         return {}
-    parent = {"name": run.init_from, "revision": run.init_revision, "keeps_tokens": keeps_tokens(arguments)}
+    parent = {"name": run.init_from, "revision": run.init_revision, "fingerprint": fingerprint}
+    parent["keeps_tokens"] = keeps_tokens(arguments)
     return {"parent": parent, "train_only": list(run.train_only)}
