@@ -10,6 +10,7 @@ from training_runs import assert_same_run, log_of, tiny, train_here
 from transformers import AutoModel
 
 from hf_autoencoders import to_diffusers
+from hf_autoencoders.hub.cards import build_card, read_run
 from hf_autoencoders.training.starting_point import weights_fingerprint
 
 
@@ -54,6 +55,15 @@ def test_it_goes_on_where_the_parent_stood(parents, tmp_path):
         "name": str(parent), "revision": None, "fingerprint": fingerprint, "keeps_tokens": False
     }  # fmt: skip
     assert weights_fingerprint(AutoModel.from_pretrained(tmp_path / "run")) != fingerprint
+
+
+@pytest.mark.parametrize("name, base_model", [("someone/vae", "someone/vae"), ("/no/such/folder", None)])
+def test_the_card_names_a_parent_of_the_hub_and_its_fingerprint(parents, name, base_model):
+    run = read_run(parents("vae"))
+    run.record["parent"] = {"name": name, "revision": "v2", "fingerprint": "0123abc", "keeps_tokens": False}
+    card = build_card(run, "me/mine")
+    assert card.data.base_model == base_model
+    assert f"name {name}, revision v2, fingerprint 0123abc" in card.text
 
 
 @pytest.mark.parametrize("kind", ["ema", "vq", "l2", "residual", "dvae"])

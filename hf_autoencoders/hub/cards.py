@@ -72,8 +72,18 @@ class SavedRun:
     @property
     def hub_dataset(self) -> str | None:
         """The data set's Hub id, None for a local folder or embedded data."""
-        is_hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.dataset_name) and not Path(self.dataset_name).exists()
-        return self.dataset_name if is_hub_id else None
+        return self.dataset_name if is_hub_id(self.dataset_name) else None
+
+    @property
+    def base_model(self) -> str | None:
+        """The Hub id of the model that the run started from; None for a local folder or random weights."""
+        name = self.record.get("parent", {}).get("name", "")
+        return name if is_hub_id(name) else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` reads as owner/name and is no path here."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
 
 
 def read_run(folder: str | Path) -> SavedRun:
@@ -294,6 +304,7 @@ def card_data(run: SavedRun, repo_id: str) -> ModelCardData:
         tags=["hf_autoencoders", "autoencoder", "image-reconstruction", run.config.model_type]
         + (["image-tokenizer"] if hasattr(run.config, "codebook_size") else []),
         datasets=[run.hub_dataset] if run.hub_dataset else None,
+        base_model=run.base_model,
         model_name=repo_id.split("/")[-1],
         eval_results=results,
     )
