@@ -144,7 +144,7 @@ def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
 
 
 def describe_judge(path: str | None) -> str:
-    """Whose word class accuracy and gaps take, and how often it is right on MNIST's test set."""
+    """The net that judges class accuracy and gaps, and how often it is right on MNIST's test set."""
     net = WEIGHTS if path is None else path
     told = read_weights_metadata(net)
     accuracy = f"{100 * float(told['test_accuracy']):.2f} % right" if "test_accuracy" in told else "accuracy unknown"

@@ -116,7 +116,16 @@ class CodebookOf(nn.Module):
 
 
 class TamingWrapper(ImageTokenWrapper):
-    """`quant, loss, (perplexity, encodings, indices) = encode(x)`, `decode(quant)`, `decode_code(indices, shape)`."""
+    """`quant, loss, (perplexity, encodings, indices) = encode(x)`, `decode(quant)`, `decode_code(indices, shape)`.
+
+    For taming-transformers, LlamaGen and IBQ.
+
+    >>> import hf_autoencoders
+    >>> model = TamingWrapper(hf_autoencoders.VQVAEModel(hf_autoencoders.VQVAEConfig(image_size=32)))
+    >>> quant, loss, (_, _, indices) = model.encode(torch.zeros(2, 3, 32, 32))
+    >>> quant.shape, indices.shape, model.decode_code(indices, shape=(2, 8, 8, 64)).shape
+    (torch.Size([2, 64, 8, 8]), torch.Size([128]), torch.Size([2, 3, 32, 32]))
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__(model)
@@ -334,34 +343,15 @@ def beit_labels(model: nn.Module, pixel_values: Tensor, bool_masked_pos: Tensor)
     return codes[bool_masked_pos.to(codes.device, torch.bool)]
 
 
-# -- public wrappers ---------------------------------------------------------------------------------------------------
+# -- short names -------------------------------------------------------------------------------------------------------
 
 
-def as_taming(model: nn.Module) -> TamingWrapper:
-    """For taming-transformers, LlamaGen and IBQ.
-
-    >>> import hf_autoencoders
-    >>> model = as_taming(hf_autoencoders.VQVAEModel(hf_autoencoders.VQVAEConfig(image_size=32)))
-    >>> quant, loss, (_, _, indices) = model.encode(torch.zeros(2, 3, 32, 32))
-    >>> quant.shape, indices.shape, model.decode_code(indices, shape=(2, 8, 8, 64)).shape
-    (torch.Size([2, 64, 8, 8]), torch.Size([128]), torch.Size([2, 3, 32, 32]))
-    """
-    return TamingWrapper(model)
-
-
-def as_muse(model: nn.Module) -> MuseWrapper:
-    """For open-muse."""
-    return MuseWrapper(model)
-
-
-def as_maskgit(model: nn.Module) -> MaskGITWrapper:
-    """For MaskGIT's and RAR's calls."""
-    return MaskGITWrapper(model)
-
-
-def as_mar(vae: nn.Module) -> MARWrapper:
-    """For MAR. The model needs a posterior, and a measured `scaling_factor` (`measure_latents`)."""
-    return MARWrapper(vae)
+as_taming = TamingWrapper  # taming-transformers, LlamaGen, IBQ
+as_muse = MuseWrapper  # open-muse
+as_maskgit = MaskGITWrapper  # MaskGIT, RAR
+as_mar = MARWrapper  # MAR
+as_janus = JanusWrapper  # janus.model.vqmodel = as_janus(model)
+as_chameleon = ChameleonWrapper  # chameleon.model.vqmodel = as_chameleon(model)
 
 
 def as_dalle(model: nn.Module, base: type[nn.Module] | None = None) -> DalleMethods:
@@ -371,13 +361,3 @@ def as_dalle(model: nn.Module, base: type[nn.Module] | None = None) -> DalleMeth
         base: one of them, `dalle_pytorch.OpenAIDiscreteVAE`; its constructor, which downloads weights, is not called.
     """
     return DalleMethods(model) if base is None else type("DalleWrapper", (DalleMethods, base), {})(model)
-
-
-def as_janus(model: nn.Module) -> JanusWrapper:
-    """`janus.model.vqmodel = as_janus(model)`"""
-    return JanusWrapper(model)
-
-
-def as_chameleon(model: nn.Module) -> ChameleonWrapper:
-    """`chameleon.model.vqmodel = as_chameleon(model)`"""
-    return ChameleonWrapper(model)

@@ -105,7 +105,7 @@ class CodebookState(KeepsFloat32):
         if seen is not None and seen[0] is buffer and (torch.compiler.is_compiling() or seen[1] == writes_to(buffer)):
             return seen[2]
         if not (may_be_read(buffer) or torch.compiler.is_compiling()):
-            return True  # without values, nothing waits for data
+            return True  # on the meta device nothing is filled from data
         self._seen = (buffer, writes_to(buffer), bool(buffer))
         return self._seen[2]
 

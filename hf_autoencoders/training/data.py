@@ -93,8 +93,8 @@ def load_images(
         dataset_config: configuration of a Hub data set that has several.
         image_column, label_column: default: found by their types.
         train_split: split to train on; the only one where there is no "train".
-        eval_split: default: the first of test, validation, valid, val; else a tenth of the training split, whose choice
-            no seed changes.
+        eval_split: default: the first of test, validation, valid, val; else a tenth of the training split, the same
+            one for every seed.
         max_train_samples, max_eval_samples: the first so many.
         random_flip, random_crop, random_resized_crop, binarize, seed: see `Augmentation`; evaluation is binarised once
             and never moved.
