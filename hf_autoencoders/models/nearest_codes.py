@@ -23,7 +23,8 @@ def nearest_codes(latents: Tensor, codebook: Tensor) -> Tensor:
 
     ``argmin |z - e|^2 = argmax (z - c) (e - c)^T - |e - c|^2 / 2`` for any c. With the codebook's mean as c,
     an offset that all vectors share costs no digits. Scores are made for a block of rows at a time, never for N x K.
-    float64 inputs are compared in float64, narrower ones in float32. A vector that is not finite gets some valid code. No gradient.
+    float64 inputs are compared in float64, narrower ones in float32. A vector that is not finite gets some valid code.
+    No gradient.
 
     On the CPU, rows whose two best scores are closer than rounding can tell apart are decided again by float64
     distances; exact ties go to the lowest index. Which rows these are has to be read from the device. That would stop

@@ -73,7 +73,7 @@ def to_uint8_or_say_where(images: list[Any], to_uint8: ToUint8, where: Sequence[
             try:
                 shapes.append(tuple(to_uint8([image]).shape[1:]))
             except Exception as cause:
-                raise DataError(f"Not usable: {place}: {one_line_of(cause)}") from cause
+                raise DataError(f"Unusable: {place}: {one_line_of(cause)}") from cause
         other = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), None)
         if other is None:
             raise DataError(f"{where[0]} and those after it do not make a batch: {one_line_of(error)}") from error
@@ -220,7 +220,7 @@ def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, flo
     if isinstance(image, Image.Image):
         if not is_deep(image) and not (asked and image.mode.startswith(("I", "F"))):
             if asked:
-                raise DataError(f"Not usable: {place} has 8-bit levels (mode {image.mode}): leave out `pixel_range`.")
+                raise DataError(f"Unusable: {place} has 8-bit levels (mode {image.mode}): leave out `pixel_range`.")
             return image
         image = np.array(image)
     return image if image.dtype == np.uint8 and not asked else to_byte_levels(image, known_range(), place)

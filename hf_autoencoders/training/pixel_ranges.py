@@ -58,7 +58,7 @@ def to_byte_levels(picture: np.ndarray, pixel_range: tuple[float, float], where:
     slack = ROUNDING * abs(white - black) if picture.dtype.kind == "f" else 0
     if not (min(black, white) - slack <= low and high <= max(black, white) + slack):  # NaN is in no range
         raise DataError(
-            f"Not usable: {where} holds values from {low:g} to {high:g}, outside of {black:g}..{white:g} (`pixel_range`)."
+            f"Unusable: {where} holds values from {low:g} to {high:g}, outside of {black:g}..{white:g} (`pixel_range`)."
         )
     levels = (picture.astype(np.float64) - black) * (255 / (white - black))
     return np.rint(levels).clip(0, 255).astype(np.uint8)
