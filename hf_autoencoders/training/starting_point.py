@@ -3,6 +3,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -140,6 +141,8 @@ def record_of_start(arguments: Arguments, fingerprint: str | None) -> dict[str, 
     run = arguments.run
     if run.init_from is None:
         return {}
-    parent = {"name": run.init_from, "revision": run.init_revision, "fingerprint": fingerprint}
+    # Of a folder or file its own name: records are published, and where it lies concerns nobody.
+    name = Path(run.init_from).name if Path(run.init_from).exists() else run.init_from
+    parent = {"name": name, "revision": run.init_revision, "fingerprint": fingerprint}
     parent["keeps_tokens"] = keeps_tokens(arguments)
     return {"parent": parent, "train_only": list(run.train_only)}
