@@ -11,30 +11,15 @@ import warnings
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from small_nets import CLASSES as MODELS
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from hf_autoencoders import (
-    AEConfig,
-    AEModel,
-    DVAEConfig,
-    DVAEModel,
-    VAEConfig,
-    VAEModel,
-    VQVAEConfig,
-    VQVAEModel,
-)
 from hf_autoencoders.models.configuration_vqvae import QUANTIZER_FIELDS
 from hf_autoencoders.models.losses import LIKELIHOODS
 from hf_autoencoders.models.quantizers import QUANTIZERS
 
 
-MODELS = {
-    "ae": (AEConfig, AEModel),
-    "vae": (VAEConfig, VAEModel),
-    "vqvae": (VQVAEConfig, VQVAEModel),
-    "dvae": (DVAEConfig, DVAEModel),
-}
 SMALL = {
     "image_size": 8,
     "num_channels": 1,

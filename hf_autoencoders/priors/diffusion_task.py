@@ -104,9 +104,6 @@ class DiffusionTask(Task):
             f"{latents.num_classes} classes"
         )
 
-    def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
-        return model(**batch)
-
     def evaluate(self, run: Run, model: nn.Module) -> dict[str, float]:
         return noise_errors(run, model)
 

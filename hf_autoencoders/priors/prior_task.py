@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
-from transformers.utils import ModelOutput
 
 from ..models.modeling_image_token_lm import ImageTokenLM
 from ..training.arguments import Arguments
@@ -87,9 +86,6 @@ class PriorTask(Task):
             f"prior {self.arguments.model['architecture']}: {millions:.2f} M parameters, {sequencer.codebook_size} "
             f"codes, {sequencer.num_classes} classes, class dropout {sequencer.class_dropout:g}"
         )
-
-    def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
-        return model(**batch)
 
     def evaluate(self, run: Run, model: nn.Module) -> dict[str, float]:
         return evaluate_prior(run, model)

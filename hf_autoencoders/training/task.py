@@ -108,7 +108,7 @@ class Task:
         Args:
             step: optimizer steps done.
         """
-        raise NotImplementedError
+        return model(**batch)
 
     def update_state(self, core: nn.Module) -> None:
         """Once an optimizer step, after the last micro-batch's forward: what changes the model without a gradient."""
