@@ -16,6 +16,7 @@ import pytest
 
 import hf_autoencoders
 from hf_autoencoders.commands.main import COMMANDS
+from hf_autoencoders.own_process import runs_a_command
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,6 +117,13 @@ def test_the_console_command_lists_all_commands_and_lets_idle_threads_sleep(envi
     assert done.returncode == 0
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+
+
+def test_a_script_of_a_checkout_is_a_command_and_a_script_of_the_same_name_elsewhere_is_not(tmp_path):
+    for name in COMMANDS:
+        door = ROOT / "scripts" / f"{name}.py"
+        assert not door.exists() or runs_a_command(["python", "-u", str(door), "--help"])
+    assert not runs_a_command(["python", str(tmp_path / "scripts" / "train.py")])
 
 
 def test_accelerate_launches_a_command_as_a_module(environment, tmp_path):

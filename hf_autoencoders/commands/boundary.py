@@ -3,6 +3,8 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeVar
 
 import torch
@@ -31,41 +33,60 @@ class OneLineParser(argparse.ArgumentParser):
         raise ValueError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
 
 
-def run_command(script: str, read: Callable[[], Typed], work: Callable[[Typed], None]) -> int:
-    """Reads what was typed, does the work, and gives the exit code of the process.
+@dataclass
+class Boundary:
+    """A `with` block in which a mistake becomes one line on stderr and an exit code. A bug of ours passes through.
 
-    0: done. 1: the training diverged. 2: a mistake in what was typed or in a file, or a full disk or memory; one line
-    on stderr says what came, and what fits. 130: Ctrl-C.
+    The line says what came, and what fits.
+
+    Attributes:
+        script: the line begins with its name.
+        everywhere: True: each process that fails writes its line. False: only the first, since all fail alike.
+        exit_code: 0: done. 1: the training diverged. 2: a mistake in what was typed or in a file, or a full disk or
+            memory. 130: Ctrl-C.
+    """
+
+    script: str
+    everywhere: bool = False
+    exit_code: int = 0
+
+    def __enter__(self) -> "Boundary":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        if isinstance(error, EXPECTED):
+            self.exit_code = complain(self.script, error, everywhere=self.everywhere)
+        elif isinstance(error, TrainingDiverged):
+            self.exit_code = complain(self.script, error, code=1, everywhere=False)
+        elif isinstance(error, KeyboardInterrupt):
+            self.exit_code = complain(self.script, RuntimeError("stopped."), code=130, everywhere=False)
+        elif is_out_of_memory(error):
+            told = MemoryError(f"Out of memory: smaller batches or pictures need less ({short(error)})")
+            self.exit_code = complain(self.script, told, everywhere=self.everywhere)
+        return self.exit_code != 0
+
+
+def run_command(script: str, read: Callable[[], Typed], work: Callable[[Typed], None]) -> int:
+    """Reads what was typed, does the work, and gives the exit code of the process: that of `Boundary`.
 
     Args:
-        script: whose name the line begins with.
-        read: gives the knobs; all processes notice its mistakes alike, so the first of them speaks.
+        script: error messages begin with its name.
+        read: gives the knobs.
         work: is given the knobs.
     """
-    try:
+    with Boundary(script) as boundary:
         knobs = read()
-    except EXPECTED as error:
-        return complain(script, error, everywhere=False)
-    try:
+        boundary.everywhere = True  # from here on a single process can fail
         work(knobs)
-    except EXPECTED as error:
-        return complain(script, error)
-    except TrainingDiverged as error:
-        return complain(script, error, code=1, everywhere=False)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return complain(script, MemoryError(f"Out of memory: smaller batches or pictures need less ({short(error)})"))
-    except KeyboardInterrupt:
-        return complain(script, RuntimeError("stopped."), code=130, everywhere=False)
-    return 0
+    return boundary.exit_code
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """torch reports it by an error of its own on an accelerator, and by its allocator's words on a CPU."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """torch has an error class for a full accelerator; for a full CPU it has only the message of its allocator."""
     words = ("can't allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+    told = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return told or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
-def short(error: Exception) -> str:
+def short(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

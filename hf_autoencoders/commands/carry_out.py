@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What the three training commands share: build the run, train it, save it, publish it; and their exit codes."""
+"""The steps that the three training commands share: build the run, train it, save it, publish it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from ..training.progress import on_screen
 from ..training.results import judge, save_model
 from ..training.saved_models import load_model
 from ..training.task import Task
-from .boundary import run_command
+from .boundary import Boundary
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What one training command is made of.
+    """The parts in which the training commands differ.
 
     Args:
-        script: whose name its error messages begin with.
-        parse: reads the knobs from flags (None: those of the process).
-        make_task: from the knobs. make_publisher: from the knobs, too.
-        open_result: loads what a finished run has left in its folder.
+        script: error messages begin with its name.
+        parse: reads the knobs from these flags (None: from the flags of the process).
+        make_task, make_publisher: make the task and the publisher from the knobs.
+        open_result: loads the trained model from the folder of a finished run.
     """
 
     script: str
@@ -39,17 +39,17 @@ class Trainer:
 
 
 def carry_out(trainer: Trainer, argv: list[str] | None) -> int:
-    """Exit codes: those of `run_command`; 0 also for a run that a signal stopped, after a checkpoint."""
+    """Exit codes: those of `Boundary`; 0 also for a run that a signal stopped, after a checkpoint."""
     disable_progress_bar()  # of loading and saving, which take no time here
-    return run_command(
-        trainer.script,
-        lambda: trainer.parse(argv),
-        lambda arguments: train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments)),
-    )
+    with Boundary(trainer.script) as boundary:
+        arguments = trainer.parse(argv)
+        boundary.everywhere = True  # from here on a single process can fail
+        train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments))
+    return boundary.exit_code
 
 
 def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> dict[str, Any] | None:
-    """What metrics.json says of the finished run; None of one that a signal stopped."""
+    """The content of metrics.json; None if a signal stopped the run before its end."""
     record = None
     run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
     try:
@@ -70,6 +70,7 @@ def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> di
 
 
 def judge_and_publish(run: Run, publisher: Publisher) -> dict[str, Any]:
+    """Measures the saved model on the held-out split, prints the metrics, and publishes if that was asked for."""
     folder = Path(run.arguments.run.output_dir)
     try:
         record = judge(run)

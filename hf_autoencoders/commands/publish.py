@@ -6,6 +6,7 @@ Or a demo of one or two models as a Space:
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -85,4 +86,4 @@ def publish_space(arguments: argparse.Namespace) -> Published | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
