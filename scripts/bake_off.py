@@ -4,7 +4,7 @@
 Fashion-MNIST, 7x7 codes of 512, 64 numbers each, between encoder and decoder of 32 channels: 3 epochs, 3 seeds. Each
 run is one of scripts/train.py in a process of its own; runs that are finished are not repeated, so the same command
 continues after an interruption. Writes OUTPUT/bake_off.json and OUTPUT/bake_off.md: means over the seeds +- standard
-deviation, of figures of the whole test set.
+deviation, of metrics of the whole test set.
 """
 
 import argparse
@@ -131,17 +131,17 @@ def counting(settings: dict[str, Any]) -> dict[str, Any]:
 
 def measured(record: dict[str, Any]) -> dict[str, float]:
     speed = record["steps"] * record["global_batch_size"] / record["seconds"]
-    figures = {**record["metrics"], "images_per_second": speed}
-    return {name: figures[name] for name in MEASURES}
+    metrics = {**record["metrics"], "images_per_second": speed}
+    return {name: metrics[name] for name in MEASURES}
 
 
 def summary(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was asked for, one row a quantizer with {"mean", "std"} of each figure over the seeds, and the runs."""
+    """What was asked for, one row a quantizer with {"mean", "std"} of each metric over the seeds, and the runs."""
     rows = []
     for name in arguments.quantizers:
         mine = [run for run in runs if run["quantizer"] == name]
-        figures = {measure: mean_and_std([run[measure] for run in mine]) for measure in MEASURES}
-        rows.append({"quantizer": name, "about": ABOUT[name], "runs": len(mine), **figures})
+        metrics = {measure: mean_and_std([run[measure] for run in mine]) for measure in MEASURES}
+        rows.append({"quantizer": name, "about": ABOUT[name], "runs": len(mine), **metrics})
     asked = {key: value for key, value in vars(arguments).items() if key != "output_dir"}
     return {"settings": asked, "net": NET, "rows": rows, "runs": runs}
 
@@ -158,14 +158,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     head = ["quantizer", *MEASURES.values(), "what it is"]
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * len(MEASURES)}---|"]
     for row in rows:
-        cells = [f"`{row['quantizer']}`", *(figure(row[name], row["runs"]) for name in MEASURES), row["about"]]
+        cells = [f"`{row['quantizer']}`", *(shown(row[name], row["runs"]) for name in MEASURES), row["about"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def figure(value: dict[str, float], runs: int) -> str:
+def shown(value: dict[str, float], runs: int) -> str:
     """
-    >>> figure({"mean": 0.01234, "std": 0.0005}, 3), figure({"mean": 0.01234, "std": 0.0}, 1)
+    >>> shown({"mean": 0.01234, "std": 0.0005}, 3), shown({"mean": 0.01234, "std": 0.0}, 1)
     ('0.01234 +- 0.0005', '0.01234')
     """
     return f"{value['mean']:.4g}" + (f" +- {value['std']:.2g}" if runs > 1 else "")

@@ -6,7 +6,7 @@
 A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest; after one to four kills it is
 brought to its end. Moments are events and not seconds, so that a busy machine changes nothing: while the run starts, at
 a line of its log, while a checkpoint is written, while the end is saved and judged. Then everything in the folder must
-equal that of the undisturbed run but clocks and commands: model, config.json, checkpoints, log, figures, pictures.
+equal that of the undisturbed run but clocks and commands: model, config.json, checkpoints, log, metrics, pictures.
 """
 
 import argparse

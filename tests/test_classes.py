@@ -37,7 +37,7 @@ def test_a_class_without_a_picture_to_train_on_is_said():
     lines = []
     count, labels = settle_classes(split([0, 0], ["cat", "eel"]), split([1], ["cat", "eel"]), lines.append)
     assert count == 2 and labels.tolist() == [1]
-    assert lines == ["1 held-out classes have no picture to train on, such as eel: their figures mean little"]
+    assert lines == ["1 held-out classes have no picture to train on, such as eel: their metrics mean little"]
 
 
 WRONG = [

@@ -54,7 +54,7 @@ def test_two_processes_train_together_and_only_one_speaks(two_processes):
 
 
 def test_two_processes_of_32_train_like_one_of_64(two_processes, tmp_path):
-    """Weights, codebook with its statistics, logged losses, and figures over an odd number of held-out images."""
+    """Weights, codebook with its statistics, logged losses, and metrics over an odd number of held-out images."""
     folder, _ = two_processes
     one = tmp_path / "one"
     assert train_here(tiny("vqvae", one, *FLAGS, "--train_batch_size", "64")) == 0

@@ -158,19 +158,19 @@ def test_colours_and_sizes_become_grey_28():
     assert as_grey_28(grey * 5).abs().max() == 1  # as a picture would be clamped
 
 
-def test_real_data_stand_beside_every_figure(other_net):
+def test_real_data_stand_beside_every_metric(other_net):
     """Real against real is the floor; noise is far from it."""
     reference, real, samples = (noise_pictures(60, seed=s) * 0.3 for s in (0, 1, 2))
     samples = samples * 3
     judge, labels = load_judge(other_net), torch.zeros(60, dtype=torch.int64)
-    figures = measure_samples(
+    metrics = measure_samples(
         samples, reference, real, load_digits_classifier(), judge=judge, labels=labels, real_labels=labels
     )
-    assert figures["fd_cnn"] > 3 * figures["fd_cnn_of_real_data"]
-    assert figures["fd_cnn"] == pytest.approx(fd_cnn(load_digits_classifier(), samples, reference))
-    assert figures["coverage"] < figures["coverage_of_real_data"]
-    assert figures["class_accuracy"] == pytest.approx(class_accuracy(judge, samples, labels))
-    assert figures["accepted_of_real_data"] == pytest.approx(accepted_share(judge, real))
+    assert metrics["fd_cnn"] > 3 * metrics["fd_cnn_of_real_data"]
+    assert metrics["fd_cnn"] == pytest.approx(fd_cnn(load_digits_classifier(), samples, reference))
+    assert metrics["coverage"] < metrics["coverage_of_real_data"]
+    assert metrics["class_accuracy"] == pytest.approx(class_accuracy(judge, samples, labels))
+    assert metrics["accepted_of_real_data"] == pytest.approx(accepted_share(judge, real))
     with pytest.raises(ValueError, match="needs as many real pictures, got 10"):
         measure_samples(samples, reference, real[:10], load_digits_classifier())
     with pytest.raises(ValueError, match="another net"):
@@ -225,7 +225,7 @@ def test_the_shipped_net_knows_99_percent_of_the_mnist_test_set(mnist):
 
 
 @pytest.mark.mnist
-def test_figures_tell_real_digits_from_blurred_ones_and_from_one_class(mnist):
+def test_metrics_tell_real_digits_from_blurred_ones_and_from_one_class(mnist):
     train, test = mnist
     train.augmentation = train.augmentation.for_evaluation()  # no shifts
     count = 2000

@@ -243,8 +243,8 @@ def test_a_template_leaves_braces_in_words_alone_and_names_what_it_lacks(tmp_pat
 @pytest.mark.parametrize("model_type", LATENTS)
 def test_whatever_evaluation_measures_has_a_title_and_a_unit(model_type):
     config = AutoConfig.for_model(model_type, **SIZES, **LATENTS[model_type])
-    figures = evaluate(AutoModel.from_config(config), [{"pixel_values": torch.rand(2, 1, 12, 12)}])
-    assert figures.keys() <= METRIC_TITLES.keys()
+    metrics = evaluate(AutoModel.from_config(config), [{"pixel_values": torch.rand(2, 1, 12, 12)}])
+    assert metrics.keys() <= METRIC_TITLES.keys()
 
 
 @pytest.mark.parametrize("model_type", ["ae", "vae", "dvae"])

@@ -158,8 +158,8 @@ def test_errors_around_the_quantizer_agree_with_decoding_by_hand():
 def test_the_relaxation_gap_is_that_of_the_whole_set():
     model, pixels = dvae(), pictures(12)
     found = relaxation_gap(model, lambda: pixels.split(5), temperatures=(1.0, 0.1), seed=3)
-    figures = evaluate(model, [{"pixel_values": pixels}], temperature=0.1, seed=3, ssim=False)
+    metrics = evaluate(model, [{"pixel_values": pixels}], temperature=0.1, seed=3, ssim=False)
     # Draws come in another order for other batches, so the two agree in size, not in digits.
-    assert found.relaxed[1] == pytest.approx(figures["relaxed_elbo"], rel=0.05)
-    assert found.hard[1] == pytest.approx(figures["hard_elbo"], rel=0.05)
+    assert found.relaxed[1] == pytest.approx(metrics["relaxed_elbo"], rel=0.05)
+    assert found.hard[1] == pytest.approx(metrics["hard_elbo"], rel=0.05)
     assert found.hard[0] == found.hard[1]  # one-hot samples do not depend on the temperature

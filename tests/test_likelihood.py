@@ -147,7 +147,7 @@ def test_active_units_are_those_whose_mean_moves():
     assert use.active == 2 and use.units == UNITS and use.variance.flatten()[1] == 0
 
 
-def assert_same_figures(one, two, tolerance):
+def assert_same_metrics(one, two, tolerance):
     one, two = one.to_dict(), two.to_dict()
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -165,7 +165,7 @@ def test_a_report_of_uneven_batches_equals_one_of_the_whole_set():
     again = measure_likelihood(model, lambda: pixels.split(48), data_setting(), num_samples=20)
     assert again == report
     small = measure_likelihood(model, lambda: pixels.split(4), data_setting(), num_samples=20)
-    assert_same_figures(small, report, 1e-9)
+    assert_same_metrics(small, report, 1e-9)
     error = mean_importance_bound(model, pixels.split(48), 1)[1]
     assert error == pytest.approx((log_likelihood(pixels).std() / 10).item())
     assert any("-L_20" in line for line in report.lines())
@@ -202,7 +202,7 @@ def test_the_draws_of_a_picture_do_not_depend_on_its_batch(kind):
         measure_likelihood(model, lambda size=size: pixels.split(size), data_setting(), num_samples=3)
         for size in (3, 40)
     ]
-    assert_same_figures(*reports, 1e-5)
+    assert_same_metrics(*reports, 1e-5)
 
 
 def test_a_dvae_is_weighed_with_one_hot_samples():

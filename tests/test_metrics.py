@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Whole-set figures equal those computed at once over all images, for every batch size and number of processes."""
+"""Whole-set metrics equal those computed at once over all images, for every batch size and number of processes."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ from hf_autoencoders import VAEConfig, VAEModel
 from hf_autoencoders.evaluation.metrics import (
     bernoulli_floor,
     bits_per_dim,
-    code_figures,
+    code_metrics,
     evaluate,
     passes_per_image,
     psnr,
@@ -112,17 +112,17 @@ def same(a, b, tolerance=1e-6):
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
-def test_figures_agree_with_numpy_over_all_images():
+def test_metrics_agree_with_numpy_over_all_images():
     dataset = images(channels=3)
-    figures = evaluate(Dim(), batches(dataset, 5), data_variance=0.05)
+    metrics = evaluate(Dim(), batches(dataset, 5), data_variance=0.05)
     unit = dataset.pixels.numpy() / 255
     error = (unit / 3) ** 2
-    assert figures["images"] == 23
-    assert figures["mse"] == pytest.approx(error.mean(), rel=1e-6)
-    assert figures["squared_error"] == pytest.approx(error.reshape(23, -1).sum(1).mean(), rel=1e-6)
-    assert figures["nmse"] == pytest.approx(error.mean() / 0.05, rel=1e-6)
-    assert figures["psnr"] == pytest.approx(-10 * np.log10(error.mean()), rel=1e-6)
-    assert figures["negative_log_likelihood"] == pytest.approx(figures["squared_error"], rel=1e-6)
+    assert metrics["images"] == 23
+    assert metrics["mse"] == pytest.approx(error.mean(), rel=1e-6)
+    assert metrics["squared_error"] == pytest.approx(error.reshape(23, -1).sum(1).mean(), rel=1e-6)
+    assert metrics["nmse"] == pytest.approx(error.mean() / 0.05, rel=1e-6)
+    assert metrics["psnr"] == pytest.approx(-10 * np.log10(error.mean()), rel=1e-6)
+    assert metrics["negative_log_likelihood"] == pytest.approx(metrics["squared_error"], rel=1e-6)
 
 
 def test_batch_size_changes_nothing():
@@ -134,15 +134,15 @@ def test_batch_size_changes_nothing():
 
 def test_nmse_divides_by_the_variance_of_these_images_unless_another_is_given():
     dataset = images()
-    figures = evaluate(Dim(), batches(dataset, 5))
-    assert figures["nmse"] == pytest.approx(figures["mse"] / dataset.data_variance, rel=1e-5)
+    metrics = evaluate(Dim(), batches(dataset, 5))
+    assert metrics["nmse"] == pytest.approx(metrics["mse"] / dataset.data_variance, rel=1e-5)
 
 
 def test_psnr_and_ssim_are_torchmetrics_of_the_whole_set():
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
     dataset = images(10, size=32)
-    figures = evaluate(Dim(), batches(dataset, 3))
+    metrics = evaluate(Dim(), batches(dataset, 3))
     unit = dataset.pixels.float() / 255
     for name, metric in (
         ("psnr", PeakSignalNoiseRatio(1.0)),
@@ -150,7 +150,7 @@ def test_psnr_and_ssim_are_torchmetrics_of_the_whole_set():
     ):
         for start in range(0, 10, 4):
             metric.update(unit[start : start + 4] * (2 / 3), unit[start : start + 4])
-        assert figures[name] == pytest.approx(float(metric.compute()), rel=1e-5), name
+        assert metrics[name] == pytest.approx(float(metric.compute()), rel=1e-5), name
 
 
 @pytest.mark.parametrize("size", [6, 8, 15, 16, 28])
@@ -176,41 +176,41 @@ def test_reconstructions_are_clamped_before_they_are_measured():
 
 def test_perplexity_and_usage_are_those_of_the_whole_set():
     dataset = images(23)
-    figures = evaluate(Dim(), batches(dataset, 4))
+    metrics = evaluate(Dim(), batches(dataset, 4))
     tokens = Dim()(dataset.batch(range(23))["pixel_values"]).image_tokens.numpy()
     _, counts = np.unique(tokens, return_counts=True)
     shares = counts / counts.sum()
-    assert figures["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-    assert (figures["codes_used"], figures["codes_total"]) == (len(counts), 16)
-    assert figures["codebook_usage"] == pytest.approx(len(counts) / 16)
+    assert metrics["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    assert (metrics["codes_used"], metrics["codes_total"]) == (len(counts), 16)
+    assert metrics["codebook_usage"] == pytest.approx(len(counts) / 16)
 
 
 def test_perplexity_by_hand():
     uniform, one = torch.ones(4, dtype=torch.int64), torch.tensor([9, 0, 0, 0])
-    assert code_figures(uniform[None])["perplexity"] == pytest.approx(4)
-    assert code_figures(one[None])["perplexity"] == pytest.approx(1)
-    both = code_figures(torch.stack([uniform, one]))
+    assert code_metrics(uniform[None])["perplexity"] == pytest.approx(4)
+    assert code_metrics(one[None])["perplexity"] == pytest.approx(1)
+    both = code_metrics(torch.stack([uniform, one]))
     assert both["perplexity"] == pytest.approx(2.5) and both["codebook_usage"] == pytest.approx(0.625)
     assert (both["codes_used"], both["codes_total"]) == (5, 8)
 
 
 def test_codes_in_depth_are_counted_level_by_level():
     dataset = images(9)
-    figures = evaluate(Dim(depth=2), batches(dataset, 4))
+    metrics = evaluate(Dim(depth=2), batches(dataset, 4))
     tokens = Dim(depth=2)(dataset.batch(range(9))["pixel_values"]).image_tokens
     for level in range(2):
-        alone = code_figures(torch.bincount(tokens[..., level].flatten(), minlength=16)[None])
-        assert figures[f"perplexity_level_{level}"] == pytest.approx(alone["perplexity"])
-        assert figures[f"codebook_usage_level_{level}"] == pytest.approx(alone["codebook_usage"])
-    mean = (figures["perplexity_level_0"] + figures["perplexity_level_1"]) / 2
-    assert figures["perplexity"] == pytest.approx(mean) and figures["codes_total"] == 32
+        alone = code_metrics(torch.bincount(tokens[..., level].flatten(), minlength=16)[None])
+        assert metrics[f"perplexity_level_{level}"] == pytest.approx(alone["perplexity"])
+        assert metrics[f"codebook_usage_level_{level}"] == pytest.approx(alone["codebook_usage"])
+    mean = (metrics["perplexity_level_0"] + metrics["perplexity_level_1"]) / 2
+    assert metrics["perplexity"] == pytest.approx(mean) and metrics["codes_total"] == 32
 
 
 def test_elbo_of_codes_is_likelihood_and_uniform_prior():
-    figures = evaluate(Dim(), batches(images(7), 3))
-    assert figures["kl"] == pytest.approx(16 * math.log(16))
-    assert figures["elbo"] == pytest.approx(-figures["negative_log_likelihood"] - 16 * math.log(16))
-    assert figures["bits_per_dim_continuous"] == pytest.approx(-figures["elbo"] / 64 / math.log(2) + 8)
+    metrics = evaluate(Dim(), batches(images(7), 3))
+    assert metrics["kl"] == pytest.approx(16 * math.log(16))
+    assert metrics["elbo"] == pytest.approx(-metrics["negative_log_likelihood"] - 16 * math.log(16))
+    assert metrics["bits_per_dim_continuous"] == pytest.approx(-metrics["elbo"] / 64 / math.log(2) + 8)
 
 
 def test_grey_pixels_have_no_bits_under_a_bernoulli_likelihood():
@@ -225,11 +225,11 @@ def test_grey_pixels_have_no_bits_under_a_bernoulli_likelihood():
 
 def test_elbo_draws_from_the_posterior_and_repeats():
     dataset = images(4000, size=2)
-    figures = evaluate(Drawing(), batches(dataset, 64), ssim=False)
-    assert figures["negative_log_likelihood"] == pytest.approx(100)  # of the mean: nothing is drawn
-    assert figures["elbo"] == pytest.approx(-104, abs=5 * 2**0.5 / 4000**0.5)  # E[noise^2] = 1
-    same(evaluate(Drawing(), batches(dataset, 64), ssim=False), figures, tolerance=0)
-    assert evaluate(Drawing(), batches(dataset, 64), ssim=False, seed=1)["elbo"] != figures["elbo"]
+    metrics = evaluate(Drawing(), batches(dataset, 64), ssim=False)
+    assert metrics["negative_log_likelihood"] == pytest.approx(100)  # of the mean: nothing is drawn
+    assert metrics["elbo"] == pytest.approx(-104, abs=5 * 2**0.5 / 4000**0.5)  # E[noise^2] = 1
+    same(evaluate(Drawing(), batches(dataset, 64), ssim=False), metrics, tolerance=0)
+    assert evaluate(Drawing(), batches(dataset, 64), ssim=False, seed=1)["elbo"] != metrics["elbo"]
 
 
 def test_what_is_drawn_of_a_picture_does_not_depend_on_its_batch():
@@ -249,9 +249,9 @@ def test_a_picture_may_be_judged_twice_by_other_draws():
 
 
 def test_relaxed_and_hard_elbo_come_from_their_own_passes():
-    figures = evaluate(Relaxed(), batches(images(5), 2), temperature=0.5)
-    assert (figures["relaxed_elbo"], figures["hard_elbo"], figures["elbo_gap"]) == (-7, -32, 25)
-    assert figures["elbo"] == -32 and figures["negative_log_likelihood"] == 1
+    metrics = evaluate(Relaxed(), batches(images(5), 2), temperature=0.5)
+    assert (metrics["relaxed_elbo"], metrics["hard_elbo"], metrics["elbo_gap"]) == (-7, -32, 25)
+    assert metrics["elbo"] == -32 and metrics["negative_log_likelihood"] == 1
 
 
 def test_bits_per_dim_of_a_uniform_density_is_eight():
@@ -289,7 +289,7 @@ def test_nothing_to_evaluate_on_is_an_error():
 
 # -- the four models ---------------------------------------------------------------------------------------------------
 
-FIGURES = {
+METRICS = {
     "ae": {"negative_log_likelihood"},
     "vae": {"kl", "elbo"},
     "vqvae": {"kl", "elbo", "perplexity", "codebook_usage", "commitment_loss"},
@@ -297,7 +297,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("model_type", FIGURES)
+@pytest.mark.parametrize("model_type", METRICS)
 def test_each_model_is_measured_by_what_its_output_holds(model_type):
     package = importlib.import_module("hf_autoencoders")
     name = {"ae": "AE", "vae": "VAE", "vqvae": "VQVAE", "dvae": "DVAE"}[model_type]
@@ -305,14 +305,14 @@ def test_each_model_is_measured_by_what_its_output_holds(model_type):
     config = getattr(package, f"{name}Config")(image_size=8, num_channels=1, block_out_channels=[8, 8, 8])
     model = getattr(package, f"{name}Model")(config)
     dataset = images(10)
-    figures = evaluate(model, batches(dataset, 4))
-    assert FIGURES[model_type] <= figures.keys() and all(map(math.isfinite, figures.values()))
+    metrics = evaluate(model, batches(dataset, 4))
+    assert METRICS[model_type] <= metrics.keys() and all(map(math.isfinite, metrics.values()))
     whole = evaluate(model, batches(dataset, 10))
-    for key in figures.keys() - {"norm_ratio"}:
-        assert figures[key] == pytest.approx(whole[key], rel=1e-4), key
+    for key in metrics.keys() - {"norm_ratio"}:
+        assert metrics[key] == pytest.approx(whole[key], rel=1e-4), key
     model.eval()
     error = (model.reconstruct(dataset.batch(range(10))["pixel_values"]).clamp(-1, 1) + 1) / 2 - dataset.pixels / 255
-    assert figures["mse"] == pytest.approx(float(error.square().mean()), rel=1e-4)
+    assert metrics["mse"] == pytest.approx(float(error.square().mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("net", ["ae-mlp", "vae-resnet", "vqvae-ema", "dvae-dalle"])
@@ -336,7 +336,7 @@ from hf_autoencoders.evaluation.metrics import evaluate
 
 accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == 2
-rank, figures = accelerator.process_index, {}
+rank, metrics = accelerator.process_index, {}
 model = accelerator.prepare(Dim())
 drawing = Drawing()
 for count in (1, 16, 17, 21, 23):  # of batches of 4: none for one process, even, and uneven in each way
@@ -344,7 +344,7 @@ for count in (1, 16, 17, 21, 23):  # of batches of 4: none for one process, even
     rows = range(rank, count, 2)
     mine = [dataset.batch(rows[i : i + 4]) for i in range(0, len(rows), 4)]
     loader = accelerator.prepare(DataLoader(dataset, batch_size=4, collate_fn=collate))
-    figures[count] = [  # without SSIM, whose import takes longer than all else here
+    metrics[count] = [  # without SSIM, whose import takes longer than all else here
         evaluate(model, mine, accelerator=accelerator, ssim=False),
         evaluate(model, loader, accelerator=accelerator, ssim=False),
         evaluate(accelerator.unwrap_model(model), iter(mine), ssim=False),
@@ -352,7 +352,7 @@ for count in (1, 16, 17, 21, 23):  # of batches of 4: none for one process, even
         evaluate(drawing, loader, accelerator=accelerator, ssim=False),
     ]
 with open(f"{sys.argv[2]}/{rank}.json", "w") as file:
-    json.dump(figures, file)
+    json.dump(metrics, file)
 accelerator.wait_for_everyone()
 accelerator.end_training()
 """
@@ -375,10 +375,10 @@ def test_two_processes_with_uneven_batches_measure_like_one(tmp_path):
     assert first == second
     for count, ways in first.items():
         whole = batches(images(int(count)), 8)
-        for figures in ways[:3]:
-            same(figures, evaluate(Dim(), whole, ssim=False))
-        for figures in ways[3:]:
-            same(figures, evaluate(Drawing(), whole, ssim=False))  # the ELBO of drawn latents, too
+        for metrics in ways[:3]:
+            same(metrics, evaluate(Dim(), whole, ssim=False))
+        for metrics in ways[3:]:
+            same(metrics, evaluate(Drawing(), whole, ssim=False))  # the ELBO of drawn latents, too
 
 
 # -- real data ---------------------------------------------------------------------------------------------------------
@@ -411,8 +411,8 @@ def test_thirty_principal_components_of_mnist_leave_the_published_error():
     assert (len(mnist.train), len(mnist.eval)) == (60000, 10000)
     assert mnist.train.data_variance == pytest.approx(0.09493, abs=5e-6)
     model = PrincipalComponents(mnist.train.pixels, 30)
-    figures = evaluate(
+    metrics = evaluate(
         model, batches(mnist.eval, 256), data_variance=mnist.train.data_variance, clamp=False, ssim=False
     )
-    assert figures["squared_error"] == pytest.approx(13.87, abs=0.01)
-    assert figures["mse"] == pytest.approx(0.01769, abs=1e-5)
+    assert metrics["squared_error"] == pytest.approx(13.87, abs=0.01)
+    assert metrics["mse"] == pytest.approx(0.01769, abs=1e-5)

@@ -235,7 +235,7 @@ def nats_of_saved(folder, vqvae):
 
 
 @torch.no_grad()
-def test_the_figures_are_those_of_the_saved_prior(trained, vqvae):
+def test_the_metrics_are_those_of_the_saved_prior(trained, vqvae):
     metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
     nats_per_code, nats = nats_of_saved(trained, vqvae)
     assert metrics["nats_per_code"] == pytest.approx(nats_per_code, rel=1e-5)
@@ -385,10 +385,10 @@ def test_the_sampling_script_measures_what_it_draws_beside_real_pictures(trained
     given = ["--image_tokenizer", tokenizer, "--prior", trained, "--output", tmp_path / "grid.png", "--device", "cpu"]
     given += ["--measure", "digits", "--judge", tmp_path / "judge.safetensors"]
     assert sample.main([*map(str, given)]) == 0
-    out, figures = capsys.readouterr().out, json.loads((tmp_path / "grid.json").read_text())["measure"]
-    assert figures["samples"] == 80 and figures["reference_images"] == 360
-    assert f"fd_cnn {figures['fd_cnn']:.4g} (real data: {figures['fd_cnn_of_real_data']:.4g})" in out
-    assert figures["fd_cnn"] > figures["fd_cnn_of_real_data"] and 0 <= figures["class_accuracy"] <= 1
+    out, metrics = capsys.readouterr().out, json.loads((tmp_path / "grid.json").read_text())["measure"]
+    assert metrics["samples"] == 80 and metrics["reference_images"] == 360
+    assert f"fd_cnn {metrics['fd_cnn']:.4g} (real data: {metrics['fd_cnn_of_real_data']:.4g})" in out
+    assert metrics["fd_cnn"] > metrics["fd_cnn_of_real_data"] and 0 <= metrics["class_accuracy"] <= 1
     assert sample.main([*map(str, given), "--num_images", "200"]) == 2  # 2,000 pictures, of 1,437 to compare with
     assert "needs as many real pictures" in capsys.readouterr().err
 

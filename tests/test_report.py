@@ -104,7 +104,7 @@ def test_a_report_shows_what_its_model_has(kind, tmp_path, run_folder, judge):
     assert not missing
 
 
-def test_figures_of_a_report_are_those_of_the_whole_held_out_set(tmp_path):
+def test_metrics_of_a_report_are_those_of_the_whole_held_out_set(tmp_path):
     one = subject("vqvae")
     metrics = write_report(one, tmp_path, pages=[page for page in PAGES if page.__name__ == "reconstruction_page"])
     expected = evaluate(one.model, [one.held_out.batch(range(60))], data_variance=one.train.data_variance)

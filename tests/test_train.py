@@ -57,7 +57,7 @@ def test_a_run_leaves_a_model_that_the_auto_classes_load(model_type, tmp_path, c
     assert [line["step"] for line in log_of(folder)] == [2, 3]  # an evaluation, and the last window
 
 
-def test_the_figures_of_metrics_json_are_those_of_the_saved_model(tmp_path):
+def test_the_metrics_of_metrics_json_are_those_of_the_saved_model(tmp_path):
     """A second computation: load what was saved, reconstruct the held-out digits, compare by hand."""
     from hf_autoencoders.training.data import load_images
 

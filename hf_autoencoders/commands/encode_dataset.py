@@ -242,9 +242,9 @@ def write_shards(
         record = finish_token_folder(folder, names)
         total = sum(count for _, count in every)
         say(accelerator, f"encoded {total} images in {seconds:.1f} s, {total / seconds:.0f} images/s")
-        for split, figures in record["splits"].items():
-            used, size = figures["codes_used"], record["codebook_size"]
-            print(f"  {split}: {figures['rows']} rows, {used} of {size} codes, perplexity {figures['perplexity']:.1f}")
+        for split, metrics in record["splits"].items():
+            used, size = metrics["codes_used"], record["codebook_size"]
+            print(f"  {split}: {metrics['rows']} rows, {used} of {size} codes, perplexity {metrics['perplexity']:.1f}")
 
 
 def say_what_changes(arguments: EncodeArguments, writer: ShardWriter, tables: dict) -> None:

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     nats = None if arguments.prior is None else nats_under(arguments.prior, subject)
     knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples, nats)
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
-    print(f"{len(metrics)} figures in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
+    print(f"{len(metrics)} metrics in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
 
 
 def check_gaps(arguments: argparse.Namespace, *subjects: Subject | None) -> None:

@@ -57,7 +57,7 @@ class TrainedRun:
 
 
 def train(recipe: str | None = None, **knobs: Any) -> TrainedRun:
-    """Trains by a recipe, by knobs, or both, in this process; gives model, figures and pictures.
+    """Trains by a recipe, by knobs, or both, in this process; gives model, metrics and pictures.
 
     Args:
         recipe: name of a shipped recipe (`hf-autoencoders train --recipe list` shows them), or a file.

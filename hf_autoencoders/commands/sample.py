@@ -129,7 +129,7 @@ def check_memory(config, count: int) -> None:
 
 
 def measure_against(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int | str] | None) -> None:
-    """Prints figures of the pictures beside those of as many real ones, and writes them beside the picture.
+    """Prints metrics of the pictures beside those of as many real ones, and writes them beside the picture.
 
     `labels`: names of the classes asked for, or numbers where the prior knows no names.
     """
@@ -139,14 +139,14 @@ def measure_against(arguments: SampleArguments, pictures: torch.Tensor, labels: 
     reference, real = (part.batch(range(len(part))) for part in (images.eval, images.train))
     both = labels is not None and images.train.labels is not None
     asked = as_class_numbers(labels, images.train.names or ()) if both else None
-    figures = measure_samples(
+    metrics = measure_samples(
         pictures, reference["pixel_values"], real["pixel_values"], load_digits_classifier(), judge=judge,
         labels=asked, real_labels=images.train.labels if both else None,
     )  # fmt: skip
-    for name in (name for name in figures if f"{name}_of_real_data" in figures):
-        print(f"  {name} {figures[name]:.4g} (real data: {figures[name + '_of_real_data']:.4g})")
+    for name in (name for name in metrics if f"{name}_of_real_data" in metrics):
+        print(f"  {name} {metrics[name]:.4g} (real data: {metrics[name + '_of_real_data']:.4g})")
     path = Path(arguments.output).with_suffix(".json")
-    write_atomically(path, json.dumps({"measure": figures, "settings": vars(arguments)}, indent=1) + "\n")
+    write_atomically(path, json.dumps({"measure": metrics, "settings": vars(arguments)}, indent=1) + "\n")
     print(f"against {len(reference['pixel_values']):,} held-out pictures of {arguments.measure}: {path}")
 
 

@@ -73,7 +73,7 @@ def relaxation_gap(
     relaxed, hard = [], []
     for temperature in temperatures:
         pixels = ({"pixel_values": batch} for batch in batches())
-        figures = evaluate(model, pixels, temperature=temperature, seed=seed, ssim=False)
-        relaxed.append(figures["relaxed_elbo"])
-        hard.append(figures["hard_elbo"])
+        metrics = evaluate(model, pixels, temperature=temperature, seed=seed, ssim=False)
+        relaxed.append(metrics["relaxed_elbo"])
+        hard.append(metrics["hard_elbo"])
     return RelaxationGap(temperatures, relaxed, hard)

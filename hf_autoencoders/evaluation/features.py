@@ -3,11 +3,11 @@
 
 FD-CNN is the Frechet distance (Heusel et al. 2017, without Inception) in the features of the small pinned classifier
 of `perception.digits_classifier`. It is no FID and compares with none; and it depends on the number of pictures (on
-MNIST 6.5 between 2,000 real and 2,000 other real ones, 4.5 between 5,000), so every figure stands beside that of as
+MNIST 6.5 between 2,000 real and 2,000 other real ones, 4.5 between 5,000), so every metric stands beside that of as
 many real pictures.
 
     net, judge = load_digits_classifier(), load_judge("judge.safetensors")
-    figures = measure_samples(samples, test_pixels, train_pixels, net, judge=judge)
+    metrics = measure_samples(samples, test_pixels, train_pixels, net, judge=judge)
 """
 
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def measure_samples(
     real_labels: Tensor | None = None,
     k: int = NEIGHBOURS,
 ) -> dict[str, float]:
-    """Every figure of `samples`, and of as many `real` pictures as its floor (names ending in `_of_real_data`).
+    """Every metric of `samples`, and of as many `real` pictures as its floor (names ending in `_of_real_data`).
 
     Args:
         samples: (N, C, H, W) in [-1, 1].
@@ -152,11 +152,11 @@ def measure_samples(
         raise ValueError("The judge must be another net than the one that FD-CNN measures with.")
     real, real_labels = real[: len(samples)], None if real_labels is None else real_labels[: len(samples)]
     reference_features = in_batches(net, reference)
-    figures: dict[str, float] = {"samples": len(samples), "reference_images": len(reference), "neighbours": k}
+    metrics: dict[str, float] = {"samples": len(samples), "reference_images": len(reference), "neighbours": k}
     for pixels, classes, suffix in ((samples, labels, ""), (real, real_labels, "_of_real_data")):
         of_one = _distances(in_batches(net, pixels), reference_features, k) | _judged(judge, pixels, classes)
-        figures |= {name + suffix: value for name, value in of_one.items()}
-    return figures
+        metrics |= {name + suffix: value for name, value in of_one.items()}
+    return metrics
 
 
 def _distances(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
@@ -166,5 +166,5 @@ def _distances(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
 def _judged(judge: DigitsClassifier | None, pixels: Tensor, labels: Tensor | None) -> dict[str, float]:
     if judge is None:
         return {}
-    figures = {"accepted": accepted_share(judge, pixels)}
-    return figures if labels is None else figures | {"class_accuracy": class_accuracy(judge, pixels, labels)}
+    metrics = {"accepted": accepted_share(judge, pixels)}
+    return metrics if labels is None else metrics | {"class_accuracy": class_accuracy(judge, pixels, labels)}

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Figures of a model on a whole set of images, equal for every batch size and number of processes.
+"""Metrics of a model on a whole set of images, equal for every batch size and number of processes.
 
-Pixels come in [-1, 1] and are measured on the [0, 1] scale, reconstructions clamped to it. Every figure is made of sums
+Pixels come in [-1, 1] and are measured on the [0, 1] scale, reconstructions clamped to it. Every metric is made of sums
 in float64 and of whole-number histograms that are added over batches and processes first; nothing is a mean of means.
 """
 
@@ -20,7 +20,7 @@ from ..models.codebooks import histogram, perplexity
 from .draws import picture_generators
 
 
-# Scalars of an output that are no means over images: of these the whole set has figures of its own, or none.
+# Scalars of an output that are no means over images: of these the whole set has metrics of its own, or none.
 _BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
 
 
@@ -65,7 +65,7 @@ def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-# -- single figures ----------------------------------------------------------------------------------------------------
+# -- single metrics ----------------------------------------------------------------------------------------------------
 
 
 def psnr(mse: float) -> float:
@@ -123,15 +123,15 @@ def named_bits_per_dim(nats: float, dimensions: int, floor: float | None) -> dic
     return {f"bits_per_dim_{kind}": bits_per_dim(nats, dimensions, continuous=floor is None)}
 
 
-def code_figures(counts: Tensor) -> dict[str, float]:
+def code_metrics(counts: Tensor) -> dict[str, float]:
     """Perplexity exp(entropy) and usage of a histogram (levels, K) of a whole set's codes.
 
-    Both are means over the levels of a residual quantizer, whose figures stand beside them as `perplexity_level_i`.
+    Both are means over the levels of a residual quantizer, whose metrics stand beside them as `perplexity_level_i`.
     """
     levels, size = counts.shape
     perplexities = perplexity(counts.double())
     used = (counts > 0).sum(1)
-    figures = {
+    metrics = {
         "perplexity": float(perplexities.mean()),
         "codebook_usage": float(used.double().mean() / size),
         "codes_used": float(used.sum()),
@@ -139,9 +139,9 @@ def code_figures(counts: Tensor) -> dict[str, float]:
     }
     if levels > 1:
         for level in range(levels):
-            figures[f"perplexity_level_{level}"] = float(perplexities[level])
-            figures[f"codebook_usage_level_{level}"] = float(used[level] / size)
-    return figures
+            metrics[f"perplexity_level_{level}"] = float(perplexities[level])
+            metrics[f"codebook_usage_level_{level}"] = float(used[level] / size)
+    return metrics
 
 
 # -- the whole set -----------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def evaluate(
     ssim: bool = True,
     clamp: bool = True,
 ) -> dict[str, float]:
-    """Figures over all images of all processes.
+    """Metrics over all images of all processes.
 
     Args:
         model: bare or prepared by accelerate; run in eval mode, and put back.
@@ -176,7 +176,7 @@ def evaluate(
         clamp: reconstructions to [0, 1] before they are measured.
 
     Returns:
-        Names and figures::
+        Names and metrics::
 
             images                  how many
             mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W]
@@ -376,23 +376,23 @@ def _metrics(totals: Totals, data_variance: float | None) -> dict[str, float]:
     mse = sums["squared_error"] / entries
     if data_variance is None:
         data_variance = sums["squared_pixels"] / entries - (sums["pixels"] / entries) ** 2
-    figures = {
+    metrics = {
         "images": images,
         "mse": mse,
         "nmse": mse / data_variance if data_variance > 0 else math.nan,
         "psnr": psnr(mse),
         "squared_error": sums["squared_error"] / images,
     }
-    figures.update({name.removeprefix("mean/"): sums[name] / images for name in sums if name.startswith("mean/")})
-    figures.update(
+    metrics.update({name.removeprefix("mean/"): sums[name] / images for name in sums if name.startswith("mean/")})
+    metrics.update(
         _bounds({name.removeprefix("bound/"): sums[name] / images for name in sums if name.startswith("bound/")})
     )
-    if "elbo" in figures:
+    if "elbo" in metrics:
         dimensions = round(entries / images)
-        figures |= named_bits_per_dim(-figures["elbo"], dimensions, figures.get("bernoulli_floor"))
+        metrics |= named_bits_per_dim(-metrics["elbo"], dimensions, metrics.get("bernoulli_floor"))
     if totals.codes is not None:
-        figures.update(code_figures(totals.codes))
-    return figures
+        metrics.update(code_metrics(totals.codes))
+    return metrics
 
 
 def _bounds(bounds: dict[str, float]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from .codes import code_atlas, errors_around_quantizer, relaxation_gap
 from .features import acceptance, accepted_share, measure_samples
 from .latent_space import Gaps, find_gaps
 from .likelihood import description_length, measure_latent_use, measure_likelihood
-from .metrics import code_figures, count_codes, evaluate
+from .metrics import code_metrics, count_codes, evaluate
 from .report_html import build_html
 from .subject import Subject
 
@@ -119,14 +119,14 @@ def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
 
 
 def add_learned_prior(page: Page, subject: Subject, code_nats: Callable[[Tensor], Tensor]) -> None:
-    """The same figures with the cost of the likeliest codes under a learned prior in place of uniform ones."""
+    """The same metrics with the cost of the likeliest codes under a learned prior in place of uniform ones."""
     if not subject.has_codes:
         raise ValueError(f"{subject.name} has no codes: a learned prior is one of image tokens.")
     learned = description_length(subject.model, subject.batches(), subject.setting, code_nats, subject.seed)
-    figures = learned.to_dict()
+    metrics = learned.to_dict()
     for name in ("reconstruction", "rate", "bound", "bits_per_dim"):
-        if name in figures:
-            page.metrics[f"likelihood_learned_prior_{name}"] = figures[name]
+        if name in metrics:
+            page.metrics[f"likelihood_learned_prior_{name}"] = metrics[name]
     page.notes += [f"with the learned prior: {line}" for line in learned.lines()[1:]]
 
 
@@ -204,7 +204,7 @@ def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
     except ValueError as reason:
         page.notes.append(f"No samples: {reason}")
     for name, (pixels, labels) in sets.items():
-        figures = measure_samples(
+        metrics = measure_samples(
             pixels,
             subject.pixels,
             real,
@@ -213,7 +213,7 @@ def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
             labels=labels,
             real_labels=None if labels is None else subject.train.labels[:number],
         )
-        page.metrics |= {f"{name}_{figure}": value for figure, value in figures.items()}
+        page.metrics |= {f"{name}_{metric}": value for metric, value in metrics.items()}
     page.notes.append(
         f"FD-CNN: Frechet distance in the features of the package's digit classifier (no FID), of {number:,} pictures "
         f"against {len(subject.pixels):,} held-out ones; 'of real data': the same of {number:,} training pictures."
@@ -261,7 +261,7 @@ def gap_metrics(subject: Subject, found: Gaps, judge: DigitsClassifier) -> dict[
     generator = torch.Generator().manual_seed(subject.seed)
     anywhere = subject.decode(subject.plane.latents(found.window.uniform(2000, generator)))
     a, b = (subject.held_out_latents[torch.randint(len(subject.pixels), (2000,), generator=generator)] for _ in "ab")
-    figures = {
+    metrics = {
         "share_of_window": found.share,
         "radius": found.radius,
         "accepted": found.accepted,
@@ -271,7 +271,7 @@ def gap_metrics(subject: Subject, found: Gaps, judge: DigitsClassifier) -> dict[
         "accepted_reconstructions": accepted_share(judge, subject.reconstructions),
         "accepted_real_pictures": accepted_share(judge, subject.pixels),
     }
-    return {f"gaps_{subject.name}_{name}": value for name, value in figures.items() if value is not None}
+    return {f"gaps_{subject.name}_{name}": value for name, value in metrics.items() if value is not None}
 
 
 def samples_accepted(subject: Subject, judge: DigitsClassifier) -> float | None:
@@ -287,8 +287,8 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
         return None
     tokens, size = subject.image_tokens, subject.model.codebook_size
     counts = count_codes(tokens, size)
-    figures = code_figures(counts)
-    used, total, perplexity = (figures[name] for name in ("codes_used", "codes_total", "perplexity"))
+    metrics = code_metrics(counts)
+    used, total, perplexity = (metrics[name] for name in ("codes_used", "codes_total", "perplexity"))
     title = f"{subject.name}: {used:.0f} of {total:.0f} codes used, perplexity {perplexity:.1f}"
     first = tokens if tokens.dim() == 3 else tokens[..., 0]
     patches = code_atlas(first, subject.reconstructions, size)
@@ -304,7 +304,7 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
                 "the frame is the code's own cell.",
             ),
         ],
-        figures,
+        metrics,
     )
 
 
@@ -398,7 +398,7 @@ def write_report(
             files[picture.name] = plots.to_png(picture.figure)
             (folder / f"{picture.name}.png").write_bytes(files[picture.name])
         made.append(page)
-        logger.info("%s: %d pictures, %d figures", page.title, len(page.pictures), len(page.metrics))
+        logger.info("%s: %d pictures, %d metrics", page.title, len(page.pictures), len(page.metrics))
     metrics = {name: value for page in made for name, value in page.metrics.items()}
     record = {"metrics": metrics, "data_setting": subject.setting, **(facts or {})}
     (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A trained model with the pictures it is judged on, and what is computed of them once for many figures."""
+"""A trained model with the pictures it is judged on, and what is computed of them once for many metrics."""
 
 from collections.abc import Iterator
 from functools import cached_property

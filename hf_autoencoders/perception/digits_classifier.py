@@ -25,7 +25,7 @@ SIDE = 28  # pixels; other pictures are resized to it
 class DigitsClassifier(nn.Module):
     """Grey 28x28 pictures in [-1, 1] -> 64 features (`forward`) or 10 logits (`classify`).
 
-    Other sizes are resized (bilinear, antialiased) and channels averaged: figures of such pictures compare only among
+    Other sizes are resized (bilinear, antialiased) and channels averaged: metrics of such pictures compare only among
     themselves.
 
     >>> DigitsClassifier()(torch.zeros(5, 3, 32, 32)).shape

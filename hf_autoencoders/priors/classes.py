@@ -49,7 +49,7 @@ def settle_classes(
     unseen = sorted(set(labels.unique().tolist()) - set(train.labels.unique().tolist()))
     if unseen:
         shown = ", ".join(str(train.names[label] if train.names else label) for label in unseen[:5])
-        say(f"{len(unseen)} held-out classes have no picture to train on, such as {shown}: their figures mean little")
+        say(f"{len(unseen)} held-out classes have no picture to train on, such as {shown}: their metrics mean little")
     return count, labels
 
 

@@ -43,7 +43,7 @@ class DiffusionTask(Task):
     Args:
         accept: is called with the image model before anything is encoded; raises ValueError for one that is no use.
         save_pipeline: writes the trained UNet with its image model: (task, model, folder).
-        save_card: writes what is known when the figures are: (task, model, folder, record).
+        save_card: writes what is known when the metrics are: (task, model, folder, record).
 
     Attributes:
         image_model: decodes the latents; lives on the device, outside of what is trained.
@@ -234,5 +234,5 @@ def noise_errors(run: Run, model: DiffusionInTraining) -> dict[str, float]:
             batch["labels"] = torch.full_like(batch["labels"], NULL_CLASS)
             sums[2] += model(**batch).loss.to(sums) * count
     count, given, free = accelerator.reduce(sums, reduction="sum").tolist()
-    figures = {"images": count, "noise_mse": given / count}
-    return {**figures, "noise_mse_unconditional": free / count} if drops_classes else figures
+    metrics = {"images": count, "noise_mse": given / count}
+    return {**metrics, "noise_mse_unconditional": free / count} if drops_classes else metrics

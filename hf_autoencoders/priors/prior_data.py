@@ -58,7 +58,7 @@ class TokenSplits:
 
     Attributes:
         num_classes: that both splits agree on, 0 without classes.
-        images: the held-out pictures, where there are any. figures: of the image model on them, once measured.
+        images: the held-out pictures, where there are any. metrics: of the image model on them, once measured.
         pictures: those to train on, where there are any.
     """
 
@@ -67,7 +67,7 @@ class TokenSplits:
     eval: TokenDataset
     num_classes: int = 0
     images: Any = None
-    figures: dict[str, float] | None = None
+    metrics: dict[str, float] | None = None
     pictures: Any = None
 
     def identity(self) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from .cards import image_token_lm_card, prior_card
 from .likelihood import sequence_nats
 from .masked import hide, is_masked, training_counts
 from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
-from .prior_figures import evaluate_prior, without_class
 from .prior_knobs import LANGUAGE_MODELS
+from .prior_metrics import evaluate_prior, without_class
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name

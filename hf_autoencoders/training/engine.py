@@ -45,7 +45,7 @@ class Run:
         total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
         eval_steps: optimizer steps between evaluations; 0: only at the end.
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
-        figures: of the last evaluation, with its step. named_cures: remedies that were printed already.
+        metrics: of the last evaluation, with its step. named_cures: remedies that were printed already.
         lock: keeps other runs out of the folder, until it is released or the process ends.
         saved: the step of the newest checkpoint. changes: knobs that resumes changed, each with its step.
     """
@@ -69,7 +69,7 @@ class Run:
     step: int = 0
     evaluated: int = 0
     seconds: float = 0.0
-    figures: tuple[int, dict[str, float]] | None = None
+    metrics: tuple[int, dict[str, float]] | None = None
     lock: FolderLock | None = None
     saved: int = 0
     changes: list[dict[str, Any]] = field(default_factory=list)
@@ -217,14 +217,14 @@ def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None,
 
 
 def write_evaluation(run: Run, progress: Progress):
-    """Figures of the held-out split, of the averaged weights where the run keeps them."""
-    figures = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
+    """Metrics of the held-out split, of the averaged weights where the run keeps them."""
+    metrics = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
     run.evaluated = run.step
-    run.log.append({"step": run.step, **figures})
+    run.log.append({"step": run.step, **metrics})
     run.accelerator.log(
-        {name: value for name, value in figures.items() if isinstance(value, (int, float))}, step=run.step
+        {name: value for name, value in metrics.items() if isinstance(value, (int, float))}, step=run.step
     )
-    progress.say(f"step {run.step}  {progress.figures(figures)}")
+    progress.say(f"step {run.step}  {progress.metrics(metrics)}")
     if run.task.picture_file is not None:
         save_picture(run, run.task.picture_file)
     if not run.arguments.logging.image_steps:

@@ -53,17 +53,17 @@ class Progress:
         images = training.train_batch_size * training.gradient_accumulation_steps * self.run.accelerator.num_processes
         return (self.run.step - step) * images / max(now - then, 1e-9)
 
-    def show_log(self, figures: dict[str, float], learning_rate: float, speed: float, codes: str = ""):
-        """One line, and the bar's text. `figures`: means over the window. `codes`: of the codebook's health."""
+    def show_log(self, metrics: dict[str, float], learning_rate: float, speed: float, codes: str = ""):
+        """One line, and the bar's text. `metrics`: means over the window. `codes`: of the codebook's health."""
         run = self.run
         epoch = f"epoch {run.step / run.steps_per_epoch:.2f}  " if run.steps_per_epoch else ""
-        told = self.figures({name: value for name, value in figures.items() if not (codes and name in OF_CODES)})
+        told = self.metrics({name: value for name, value in metrics.items() if not (codes and name in OF_CODES)})
         line = f"step {run.step}/{run.total_steps}  {epoch}{told}  lr {learning_rate:.3g}  {speed:,.0f} images/s"
         self.say(f"{line}  {codes}" if codes else line)
-        loss = f", loss {figures['loss']:.4g}" if "loss" in figures else ""
+        loss = f", loss {metrics['loss']:.4g}" if "loss" in metrics else ""
         self.bar.set_postfix_str(f"{epoch.strip()}{', ' if epoch else ''}{speed:,.0f} images/s{loss}", refresh=False)
 
-    def figures(self, values: dict[str, float]) -> str:
+    def metrics(self, values: dict[str, float]) -> str:
         """Without what never changes, such as the KL of a uniform posterior."""
         return on_screen(values, self.run.window.constants)
 
@@ -73,7 +73,7 @@ class Progress:
 
 
 def on_screen(values: dict[str, float], constants: Collection[str] = ()) -> str:
-    """Figures in four digits; what another name has said already is left out, and `constants` are.
+    """Metrics in four digits; what another name has said already is left out, and `constants` are.
 
     >>> on_screen({"loss": 12.34567, "negative_log_likelihood": 12.34567, "kl": 0.5})
     'loss 12.35  kl 0.5'

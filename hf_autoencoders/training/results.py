@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a run is judged by and what it leaves: figures, the trained model, a picture, metrics.json."""
+"""What a run is judged by and what it leaves: metrics, the trained model, a picture, metrics.json."""
 
 import datetime
 import json
@@ -39,11 +39,11 @@ def weights_to_judge(run: "Run") -> Iterator[torch.nn.Module]:
 
 @torch.no_grad()
 def evaluate_run(run: "Run") -> dict[str, float]:
-    """Figures of the whole held-out split; measured once a step. A collective call."""
-    if run.figures is None or run.figures[0] != run.step:
+    """Metrics of the whole held-out split; measured once a step. A collective call."""
+    if run.metrics is None or run.metrics[0] != run.step:
         with weights_to_judge(run) as model:
-            run.figures = (run.step, run.task.evaluate(run, model))
-    return run.figures[1]
+            run.metrics = (run.step, run.task.evaluate(run, model))
+    return run.metrics[1]
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def save_results(run: "Run") -> dict[str, Any]:
 
 
 def describe_run(run: "Run") -> dict[str, Any]:
-    """How the figures of any task came about."""
+    """How the metrics of any task came about."""
     arguments, training = run.arguments, run.arguments.training
     processes = run.accelerator.num_processes
     return {

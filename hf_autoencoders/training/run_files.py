@@ -132,7 +132,7 @@ def _holds_old_run(folder: Path) -> bool:
 
 
 def _files_of_old_run(folder: Path) -> list[str]:
-    """arguments.yaml is a recipe that people copy, so a finished run's files are known by its record of figures."""
+    """arguments.yaml is a recipe that people copy, so a finished run's files are known by its record of metrics."""
     try:
         record = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         finished = {"metrics", "settings", "versions"} <= set(record)

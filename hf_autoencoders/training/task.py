@@ -114,7 +114,7 @@ class Task:
         """Once an optimizer step, after the last micro-batch's forward: what changes the model without a gradient."""
 
     def evaluate(self, run: "Run", model: nn.Module) -> dict[str, float]:
-        """Figures of the whole held-out split, each image counted once."""
+        """Metrics of the whole held-out split, each image counted once."""
         raise NotImplementedError
 
     def evaluation_passes(self) -> int | None:
@@ -126,7 +126,7 @@ class Task:
         raise NotImplementedError
 
     def record(self, run: "Run") -> dict[str, Any]:
-        """What metrics.json says beside figures and what every run says (`results.describe_run`)."""
+        """What metrics.json says beside metrics and what every run says (`results.describe_run`)."""
         raise NotImplementedError
 
     def save_model(self, run: "Run", model: nn.Module, folder: Path) -> None:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Figures of a prior on the held-out split.
+"""Metrics of a prior on the held-out split.
 
 bits per dimension = (nats of the decoder + nats per code x codes) / (H W C ln 2)
 """
@@ -17,14 +17,14 @@ from .sequences import ImageTokenSequencer
 
 
 def evaluate_prior(run: Run, model: nn.Module) -> dict[str, float]:
-    """Figures of the held-out split, each picture counted once. A collective call.
+    """Metrics of the held-out split, each picture counted once. A collective call.
 
     nats_per_code: of the codes, given the class where the prior has classes; for a masked prior a bound from above.
     nats_per_code_unconditional: without the class.
     prior_nats, reconstruction_nats, nats: per image. bits_per_dim_*: of the whole model, prior and decoder.
     """
-    figures = nats_per_code(run, model)
-    return {**figures, **whole_model(run, figures["nats_per_code"])}
+    metrics = nats_per_code(run, model)
+    return {**metrics, **whole_model(run, metrics["nats_per_code"])}
 
 
 def nats_per_code(run: Run, model: nn.Module) -> dict[str, float]:
@@ -43,8 +43,8 @@ def nats_per_code(run: Run, model: nn.Module) -> dict[str, float]:
             batch["input_ids"] = without_class(batch["input_ids"], sequencer)
             sums[2] += model(**batch).loss.to(sums) * count
     count, given, free = accelerator.reduce(sums, reduction="sum").tolist()
-    figures = {"images": count, "nats_per_code": given / count}
-    return {**figures, "nats_per_code_unconditional": free / count} if sequencer.class_dropout else figures
+    metrics = {"images": count, "nats_per_code": given / count}
+    return {**metrics, "nats_per_code_unconditional": free / count} if sequencer.class_dropout else metrics
 
 
 def whole_model(run: Run, nats_per_code: float) -> dict[str, float]:
@@ -54,29 +54,29 @@ def whole_model(run: Run, nats_per_code: float) -> dict[str, float]:
     if task.tokens.images is None:
         return {"prior_nats": prior_nats}
     config = task.image_model.config
-    figures = decoder_figures(run)
-    nats = figures["negative_log_likelihood"] + prior_nats
+    metrics = decoder_metrics(run)
+    nats = metrics["negative_log_likelihood"] + prior_nats
     dimensions = config.height * config.width * config.num_channels
     return {
         "prior_nats": prior_nats,
-        "reconstruction_nats": figures["negative_log_likelihood"],
+        "reconstruction_nats": metrics["negative_log_likelihood"],
         "nats": nats,
-        **named_bits_per_dim(nats, dimensions, figures.get("bernoulli_floor")),
-        "code_perplexity": figures["perplexity"],
+        **named_bits_per_dim(nats, dimensions, metrics.get("bernoulli_floor")),
+        "code_perplexity": metrics["perplexity"],
     }
 
 
-def decoder_figures(run: Run) -> dict[str, float]:
-    """Figures of the image model on the held-out pictures. The model does not change, so they are measured once."""
+def decoder_metrics(run: Run) -> dict[str, float]:
+    """Metrics of the image model on the held-out pictures. The model does not change, so they are measured once."""
     tokens, accelerator = run.task.tokens, run.accelerator
-    if tokens.figures is None:
+    if tokens.metrics is None:
         images = tokens.images
         loader = evaluation_batches(
             images, run.arguments.training.eval_batch_size, accelerator.process_index, accelerator.num_processes,
             collate_fn=images.collate,
         )  # fmt: skip
-        tokens.figures = evaluate(run.task.image_model, on_device(loader, accelerator.device), ssim=False)
-    return tokens.figures
+        tokens.metrics = evaluate(run.task.image_model, on_device(loader, accelerator.device), ssim=False)
+    return tokens.metrics
 
 
 def without_class(input_ids: Tensor, sequencer: ImageTokenSequencer, dropped: Tensor | bool = True) -> Tensor:
