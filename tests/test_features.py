@@ -12,6 +12,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from training_runs import load_script
 
 from hf_autoencoders.evaluation.features import (
+    RealBalls,
     accepted_share,
     class_accuracy,
     fd_cnn,
@@ -115,6 +116,9 @@ def test_coverage_agrees_with_whole_distance_matrices(rows, monkeypatch):
     assert found.density == pytest.approx(inside.sum(0).double().mean().item() / 5)
     assert found.coverage == pytest.approx((between.amin(1) <= real_radius).double().mean().item())
     assert found.recall == pytest.approx((between <= sample_radius).any(1).double().mean().item())
+    balls = RealBalls(real)
+    assert torch.equal(balls.contain(samples), inside.any(0))
+    assert balls.reached_share(samples) == pytest.approx(found.coverage)
 
 
 # -- the classifier ----------------------------------------------------------------------------------------------------

@@ -96,33 +96,39 @@ def ring(number, seed=0):
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 
 
-def test_gaps_of_a_ring_are_its_hole_and_its_corners():
-    train, held_out = ring(4000), ring(1000, seed=2)
+def judged_by_hand(train, held_out, **knobs):
+    """Gaps of a plane whose points are its pictures; both judges take the right half."""
+    right = lambda z: z.flatten(1)[:, 0] > 0  # noqa: E731
     plane = fit_plane(train.view(-1, 2, 1, 1))
-    found = find_gaps(plane, train, held_out, lambda latents: latents, lambda z: (z.flatten(1)[:, 0] > 0).float())
+    return find_gaps(plane, train, held_out, lambda z: z, lambda z: right(z).float(), right, **knobs)
+
+
+def test_the_gap_of_a_ring_is_its_hole_and_not_the_corners_around_it():
+    found = judged_by_hand(ring(4000), ring(1000, seed=2))
     radii = torch.linalg.vector_norm(found.points, dim=1)
-    assert ((radii < 2) | (radii > 3)).double().mean() > 0.95  # the others lie where the ring is thin by chance
-    side = found.window.right - found.window.left
-    hole, corners = math.pi * 2**2, side * (found.window.top - found.window.bottom) - math.pi * 3**2
-    assert found.share == pytest.approx((hole + corners) / side**2, abs=0.1)
-    assert found.accepted == pytest.approx(0.5, abs=0.05)  # this judge takes the right half
-    assert len(found.points) == 2000
+    assert (radii < 2).double().mean() > 0.95 and radii.max() < 3  # the others lie where the ring is thin by chance
+    assert found.share == pytest.approx(2**2 / 3**2, abs=0.05)  # of the disc that the ring surrounds
+    assert found.accepted == pytest.approx(0.5, abs=0.05) and found.plausible_share == found.accepted
+    assert len(found.points) == len(found.anywhere) == 2000
+    assert torch.linalg.vector_norm(found.anywhere, dim=1).square().mean() == pytest.approx(3**2 / 2, rel=0.05)
 
 
 def test_a_plane_full_of_codes_has_hardly_a_gap():
     train = torch.rand(5000, 2, generator=seeded())
-    found = find_gaps(fit_plane(train.view(-1, 2, 1, 1)), train, train[:100], lambda z: z, lambda z: z.flatten(1)[:, 0])
-    assert found.radius == 0  # held-out codes that are training codes
-    some = torch.rand(500, 2, generator=seeded(1))
-    found = find_gaps(fit_plane(train.view(-1, 2, 1, 1)), train, some, lambda z: z, lambda z: z.flatten(1)[:, 0])
-    assert found.share < 0.03
+    assert judged_by_hand(train, train[:100]).radius == 0  # held-out codes that are training codes
+    assert judged_by_hand(train, torch.rand(500, 2, generator=seeded(1))).share < 0.03
 
 
 def test_without_gaps_there_is_no_share_that_is_accepted():
-    train = torch.rand(500, 2, generator=seeded())
-    far = torch.full((10, 2), 100.0)  # held-out codes so far away that nothing in the window counts as far
-    found = find_gaps(fit_plane(train.view(-1, 2, 1, 1)), train, far, lambda z: z, lambda z: z)
-    assert found.share == 0 and found.accepted is None
+    far = torch.full((10, 2), 100.0)  # held-out codes so far away that nothing in the hull counts as far
+    found = judged_by_hand(torch.rand(500, 2, generator=seeded()), far)
+    assert found.share == 0 and found.accepted is None and found.plausible_share is None
+
+
+def test_codes_on_a_line_have_no_hull_and_so_no_gap():
+    line = torch.stack([torch.linspace(0, 1, 50)] * 2, 1)
+    found = judged_by_hand(line, line[::2])
+    assert found.share == 0 and len(found.anywhere) == 0
 
 
 # -- codes -------------------------------------------------------------------------------------------------------------

@@ -116,14 +116,17 @@ def test_metrics_of_a_report_are_those_of_the_whole_held_out_set(tmp_path):
 def test_gaps_of_two_models_stand_side_by_side(judge):
     page = gaps_page(subject("vae"), Knobs(judge, beside=subject("ae")))
     for name in (
-        "share_of_window",
-        "accepted_anywhere_in_window",
-        "accepted_midpoints_of_two_codes",
+        "share_of_hull",
+        "accepted_anywhere_in_hull",
+        "plausible_midpoints_of_two_codes",
         "accepted_samples",
+        "plausible_normal_samples",
+        "covered_by_samples",
+        "plausible_training_pictures",
     ):
         assert 0 <= page.metrics[f"gaps_vae_{name}"] <= 1 and 0 <= page.metrics[f"gaps_ae_{name}"] <= 1
     titles = [axes.get_title(loc="left") for axes in page.pictures[0].figure.axes]
-    assert titles[0].startswith("vae: gaps cover") and titles[1].startswith("ae: gaps cover")
+    assert titles[0].startswith("vae: gaps are") and titles[1].startswith("ae: gaps are")
 
 
 def test_a_model_without_prior_says_why_there_are_no_samples(tmp_path):

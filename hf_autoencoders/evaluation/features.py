@@ -92,6 +92,29 @@ def nearest_radius(features: Tensor, k: int) -> Tensor:
     return torch.cat(radii)
 
 
+class RealBalls:
+    """Balls around real pictures' features (M, D), each as wide as the distance to its k-th nearest other one.
+
+    A picture inside of some ball is *plausible*: as near to a real picture as real ones are to each other.
+    """
+
+    def __init__(self, features: Tensor, k: int = NEIGHBOURS):
+        self.features = features.double()
+        self.radius = nearest_radius(self.features, k)
+
+    def contain(self, features: Tensor) -> Tensor:
+        """(N, D) -> whether each lies in some ball, (N,) bool. Its mean is the precision of `measure_coverage`."""
+        parts = [(torch.cdist(rows, self.features) <= self.radius).any(1) for rows in features.double().split(ROWS)]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
+
+    def reached_share(self, features: Tensor) -> float:
+        """Share of the balls that hold one of the features (N, D): the coverage of `measure_coverage`."""
+        reached = torch.zeros(len(self.features), dtype=torch.bool)
+        for rows in features.double().split(ROWS):
+            reached |= (torch.cdist(rows, self.features) <= self.radius).any(0)
+        return reached.double().mean().item()
+
+
 # -- what a classifier says of pictures --------------------------------------------------------------------------------
 
 

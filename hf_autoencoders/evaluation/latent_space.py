@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import ConvexHull, QhullError
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KDTree
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from .features import CONFIDENT
 
 CENTRAL = 0.98  # share of the codes along an axis that the window on the plane shows
 FAR = 0.99  # a gap is farther from every training code than this share of the held-out codes
-CANDIDATES = 100_000  # points of the window that are tried in search of gaps
+CANDIDATES = 100_000  # points around the codes that are tried in search of gaps
 
 
 def plane_latents(model: nn.Module, pixel_values: Tensor) -> Tensor:
@@ -116,28 +117,37 @@ def central_window(coordinates: Tensor) -> PlaneWindow:
 
 @dataclass
 class Gaps:
-    """Points of the window farther from every training code than 99 % of the held-out codes are.
+    """Points between codes: inside the hull of the training codes, farther from each than 99 % of held-out codes are.
 
     Args:
-        window: that they lie in.
+        window: of the plane, for a picture of them; it holds all codes.
         radius: that distance, in units of the latents.
-        share: of the window's area.
-        points: up to a number asked for, drawn evenly from the gaps, (n, 2).
-        pixels: their decodings (n, C, H, W) in [-1, 1].
-        confidence: the judge's probability of its likeliest digit at each, (n,).
+        share: of the hull's area.
+        anywhere: points drawn evenly from the whole hull, (n, 2).
+        points: the same from the gaps, up to a number asked for, (n, 2).
+        pixels: what gap points decode to, (n, C, H, W) in [-1, 1].
+        confidence: of the classifier in its likeliest digit at each, (n,).
+        plausible: whether each is as near to a real picture as real ones are to each other, (n,) bool.
     """
 
     window: PlaneWindow
     radius: float
     share: float
+    anywhere: Tensor
     points: Tensor
     pixels: Tensor
     confidence: Tensor
+    plausible: Tensor
 
     @property
     def accepted(self) -> float | None:
         """Share of the gap points whose decoding is taken for a digit with confidence above 0.9; None without gaps."""
         return (self.confidence > CONFIDENT).double().mean().item() if len(self.points) else None
+
+    @property
+    def plausible_share(self) -> float | None:
+        """Share of the gap points whose decoding is plausible; None without gaps."""
+        return self.plausible.double().mean().item() if len(self.points) else None
 
 
 def find_gaps(
@@ -146,32 +156,54 @@ def find_gaps(
     held_out_points: Tensor,
     decode: Callable[[Tensor], Tensor],
     confidence: Callable[[Tensor], Tensor],
+    plausible: Callable[[Tensor], Tensor],
     number: int = 2000,
     seed: int = 0,
 ) -> Gaps:
-    """Looks for gaps among 100,000 points of the window.
+    """Looks for gaps among 100,000 points around the codes.
+
+    Corners that no code surrounds are not counted: nobody would draw there.
 
     Args:
         train_points, held_out_points: coordinates of codes, (N, 2).
         decode: latents (n, D, h, w) -> pixels (n, C, H, W).
         confidence: pixels -> probability of the likeliest class, (n,).
-        number: of gap points to decode at most.
+        plausible: pixels -> whether they are near real ones, (n,) bool.
+        number: of points to keep at most, anywhere in the hull and in gaps.
     """
     tree = KDTree(train_points.numpy())
     radius = float(np.quantile(distance_to(tree, held_out_points), FAR))
-    window = central_window(train_points)
+    window = whole_window(train_points)
     candidates = window.uniform(CANDIDATES, torch.Generator().manual_seed(seed))
-    in_gap = torch.from_numpy(distance_to(tree, candidates) > radius)
+    candidates = candidates[in_hull(candidates, train_points)]
+    in_gap = torch.from_numpy(distance_to(tree, candidates) > radius) if len(candidates) else torch.zeros(0).bool()
     points = candidates[in_gap][:number]
     pixels = decode(plane.latents(points)) if len(points) else torch.zeros(0, 1, 1, 1)
     return Gaps(
         window=window,
         radius=radius,
-        share=in_gap.double().mean().item(),
+        share=len(candidates[in_gap]) / max(1, len(candidates)),
+        anywhere=candidates[:number],
         points=points,
         pixels=pixels,
         confidence=confidence(pixels) if len(points) else torch.zeros(0),
+        plausible=plausible(pixels) if len(points) else torch.zeros(0, dtype=torch.bool),
     )
+
+
+def whole_window(coordinates: Tensor) -> PlaneWindow:
+    """Holds all points (N, 2)."""
+    (left, bottom), (right, top) = coordinates.amin(0).tolist(), coordinates.amax(0).tolist()
+    return PlaneWindow(left, right, bottom, top)
+
+
+def in_hull(points: Tensor, codes: Tensor) -> Tensor:
+    """Which of the points (N, 2) lie in the convex hull of the codes (M, 2), (N,) bool; of codes on a line none."""
+    try:
+        sides = torch.from_numpy(ConvexHull(codes.double().numpy()).equations)  # (S, 3): a x + b y + c <= 0 inside
+    except QhullError:
+        return torch.zeros(len(points), dtype=torch.bool)
+    return (points.double() @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
 
 
 def distance_to(tree: KDTree, points: Tensor) -> np.ndarray:

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .codes import RelaxationGap
-from .features import CONFIDENT
 from .latent_space import Gaps, Plane, PlaneWindow
 from .likelihood import ACTIVE_VARIANCE, LatentUse
 
@@ -248,15 +247,15 @@ def manifold(pixels: Tensor, plane: Plane, window: PlaneWindow, title: str) -> F
 
 
 @styled
-def gaps(models: Sequence[tuple[str, Plane, Tensor, Gaps]], examples: int = 40) -> Figure:
-    """For each of (name, plane, training codes (N, 2), gaps): where its gaps lie, and what they decode to.
+def gaps(models: Sequence[tuple[str, Plane, Tensor, Tensor, Gaps]], examples: int = 40) -> Figure:
+    """For each of (name, plane, training codes (N, 2), their classes, gaps): where its gaps lie, and what they paint.
 
-    Gap points that the judge takes for a digit are circles, the others crosses.
+    Gap points that decode to something plausible are circles, the others crosses.
     """
     figure = Figure(figsize=(5.6 * len(models), 8.4))
     grid = figure.subplots(2, len(models), squeeze=False, height_ratios=(5, 2.2), gridspec_kw={"hspace": 0.08})
-    for column, (name, plane, codes, found) in enumerate(models):
-        scatter_gaps(grid[0, column], name, plane, codes, found)
+    for column, (name, plane, codes, labels, found) in enumerate(models):
+        scatter_gaps(grid[0, column], name, plane, codes, labels, found)
         bottom = grid[1, column]
         bottom.set_axis_off()
         if len(found.pixels):
@@ -265,21 +264,26 @@ def gaps(models: Sequence[tuple[str, Plane, Tensor, Gaps]], examples: int = 40) 
     return figure
 
 
-def scatter_gaps(axes: Axes, name: str, plane: Plane, codes: Tensor, found: Gaps) -> None:
-    accepted = (found.confidence > CONFIDENT).numpy()
-    points = found.points.numpy()
-    axes.scatter(*codes[:SCATTERED].numpy().T, s=2, color="#BBBBBB", linewidths=0, label="training codes", zorder=1)
+def scatter_gaps(axes: Axes, name: str, plane: Plane, codes: Tensor, labels: Tensor, found: Gaps) -> None:
+    scatter_classes(axes, codes[:SCATTERED].numpy(), labels[:SCATTERED].numpy(), None, legend=False)
     some = slice(0, 600)  # crosses would cover each other
+    points, plausible = found.points[some].numpy(), found.plausible[some].numpy()
     for chosen, marker, colour, label in (
-        (~accepted[some], "x", ORANGE, "gap, no digit"),
-        (accepted[some], "o", BLUE, f"gap, taken for a digit (p > {CONFIDENT})"),
+        (~plausible, "x", BLACK, "gap, nothing like a digit"),
+        (plausible, "o", "none", "gap, plausible"),
     ):
-        axes.scatter(*points[some][chosen].T, s=18, marker=marker, color=colour, linewidths=1, label=label, zorder=2)
+        edge = {} if marker == "x" else {"edgecolors": BLACK}
+        axes.scatter(
+            *points[chosen].T, s=18, marker=marker, color=colour, linewidths=0.8, label=label, zorder=3, **edge
+        )
     set_window(axes, found.window)
     label_plane(axes, plane)
-    taken = "no gap" if found.accepted is None else f"{found.accepted:.0%} of them taken for a digit"
-    axes.set_title(f"{name}: gaps cover {found.share:.1%} of the window,\n{taken}", size=10)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8, markerscale=1.5, columnspacing=1)
+    taken = "no gap" if found.accepted is None else f"{found.plausible_share:.0%} of them plausible"
+    axes.set_title(f"{name}: gaps are {found.share:.1%} of the codes' hull,\n{taken}", size=10)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[-2:], names[-2:], loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, markerscale=1.5
+    )
 
 
 # -- curves and bars ---------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from torch import Tensor
 from ..perception.digits_classifier import DigitsClassifier, load_digits_classifier
 from . import plots
 from .codes import code_atlas, errors_around_quantizer, relaxation_gap
-from .features import acceptance, accepted_share, measure_samples
-from .latent_space import Gaps, find_gaps
+from .features import measure_samples
+from .gaps import Judges, gap_metrics, gaps_of
 from .likelihood import description_length, measure_latent_use, measure_likelihood
 from .metrics import code_metrics, count_codes, evaluate
 from .report_html import build_html
@@ -224,62 +224,28 @@ def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
 
 
 def gaps_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """The article's argument in a number: what a model makes of places where no picture was ever encoded to."""
+    """The article's argument in numbers: what a model makes of places between its codes, and of new draws."""
     shown = [one for one in (subject, knobs.beside) if one is not None and not one.has_codes and one.shows_digits]
     if not shown:
         return None
-    found = {one.name: gaps_of(one, knobs.classifier) for one in shown}
-    page = Page("Gaps")
+    page, models = Page("Gaps"), []
     for one in shown:
-        page.metrics |= gap_metrics(one, found[one.name], knobs.classifier)
-    models = [(one.name, one.plane, one.train_points, found[one.name]) for one in shown]
+        judges = Judges(knobs.classifier, load_digits_classifier(), one.pixels)
+        found = gaps_of(one, judges)
+        page.metrics |= gap_metrics(one, found, judges)
+        models.append((one.name, one.plane, one.train_points, one.train.labels, found))
     page.pictures.append(
         Picture(
             "gaps",
             plots.gaps(models),
-            "Points of the plane farther from every training code than 99 % of the held-out codes are. Two numbers "
-            "count: how much of the window is gap, and how much of that still decodes to a digit.",
+            "Codes by digit, and points between them: inside the hull of the training codes and farther from each than "
+            "99 % of the held-out codes are. Plausible: as near to a real picture as real ones are to each other, in "
+            "the classifier's features (precision, k = 5).",
         )
     )
     if knobs.judge is None:
-        page.notes.append("Judged by the package's feature net; --judge takes another classifier.")
+        page.notes.append("'accepted' is the package's own feature net's word; --judge takes another classifier.")
     return page
-
-
-def gaps_of(subject: Subject, judge: DigitsClassifier) -> Gaps:
-    return find_gaps(
-        subject.plane,
-        subject.train_points,
-        subject.points,
-        subject.decode,
-        lambda pixels: acceptance(judge, pixels),
-        seed=subject.seed,
-    )
-
-
-def gap_metrics(subject: Subject, found: Gaps, judge: DigitsClassifier) -> dict[str, float]:
-    generator = torch.Generator().manual_seed(subject.seed)
-    anywhere = subject.decode(subject.plane.latents(found.window.uniform(2000, generator)))
-    a, b = (subject.held_out_latents[torch.randint(len(subject.pixels), (2000,), generator=generator)] for _ in "ab")
-    metrics = {
-        "share_of_window": found.share,
-        "radius": found.radius,
-        "accepted": found.accepted,
-        "accepted_anywhere_in_window": accepted_share(judge, anywhere),
-        "accepted_midpoints_of_two_codes": accepted_share(judge, subject.decode((a + b) / 2)),
-        "accepted_samples": samples_accepted(subject, judge),
-        "accepted_reconstructions": accepted_share(judge, subject.reconstructions),
-        "accepted_real_pictures": accepted_share(judge, subject.pixels),
-    }
-    return {f"gaps_{subject.name}_{name}": value for name, value in metrics.items() if value is not None}
-
-
-def samples_accepted(subject: Subject, judge: DigitsClassifier) -> float | None:
-    """Of 2,000 from the model's own prior; None where it has none."""
-    try:
-        return accepted_share(judge, subject.sample(2000))
-    except ValueError:  # the page of the samples says why
-        return None
 
 
 def codes_page(subject: Subject, knobs: Knobs) -> Page | None:

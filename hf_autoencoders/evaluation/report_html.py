@@ -34,7 +34,7 @@ UNITS_BY_ENDING = (
     (("squared_error", "squared_error_quantized", "squared_error_unquantized"), "per image, [0, 1] pixels"),
     (("perplexity", "codes_used", "codes_total"), "codes"),
     (("radius",), "latent units"),
-    (("share_of_window", "codebook_usage", "variance_share_1", "variance_share_2"), "share, 0 to 1"),
+    (("share_of_hull", "codebook_usage", "variance_share_1", "variance_share_2"), "share, 0 to 1"),
     (("images", "samples"), "images"),
     (("nmse",), "share of the pixels' variance"),
     (("mse",), "[0, 1] pixels"),
@@ -50,7 +50,7 @@ def unit_of(name: str) -> str:
     """
     if "relaxation_gap" in name:
         return "nats/image"
-    if "accepted" in name:
+    if any(word in name for word in ("accepted", "plausible", "covered_by")):
         return "share, 0 to 1"
     return next((unit for ends, unit in UNITS_BY_ENDING if name.endswith(ends)), "")
 
