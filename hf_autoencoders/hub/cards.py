@@ -8,7 +8,6 @@ templates/run.md -> the words around them (Jinja)
 
 import json
 import math
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..training.text import cell, fenced, one_line, plain_text
+from ..training.starting_point import base_model_of, parent_on_card
+from ..training.text import cell, fenced, is_hub_id, one_line, plain_text
 
 
 RUN_TEMPLATE = Path(__file__).parent / "templates" / "run.md"
@@ -77,13 +77,7 @@ class SavedRun:
     @property
     def base_model(self) -> str | None:
         """The Hub id of the model that the run started from; None for a local folder or random weights."""
-        name = self.record.get("parent", {}).get("name", "")
-        return name if is_hub_id(name) else None
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` reads as owner/name and is no path here."""
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+        return base_model_of(self.record)
 
 
 def read_run(folder: str | Path) -> SavedRun:
@@ -276,6 +270,7 @@ def build_card(run: SavedRun, repo_id: str, template: str | Path | None = None) 
         fenced=fenced,
         measured_on="training" if run.measured_on_training_images else "held-out",
         hub_dataset=run.hub_dataset,
+        origin=parent_on_card(run.record),
         facts=[(title, cell(text)) for title, text in training_facts(run)],
         settings=[(name, cell(value)) for name, value in model_settings(config)],
         command=run.record.get("command"),

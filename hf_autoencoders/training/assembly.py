@@ -25,6 +25,7 @@ from .optimizers import build_optimizer
 from .run_files import CHECKPOINTS, LOG
 from .schedules import Schedule
 from .sharding import register_methods
+from .starting_point import describe_start
 from .task import Task
 
 
@@ -62,7 +63,7 @@ def build_run(
     model = task.build(accelerator)
     run = assemble(arguments, accelerator, task, model, task.build_adversary(model), folder)
     run.after_checkpoint = partial(after_checkpoint, run)
-    say(task.describe(run))
+    say(describe_start(arguments, task.parent) + task.describe(run))
     if arguments.logging.checkpointing_steps == 0:
         say("--checkpointing_steps 0: no checkpoint is kept, so the run cannot be continued once it is finished.")
     set_seed(arguments.run.seed + accelerator.process_index)  # other noise on every process

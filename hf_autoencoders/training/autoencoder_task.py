@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate, passes_per_image
 from .arguments import Arguments, LossArguments
+from .autoencoder_start import load_autoencoder, train_on, train_parts
 from .batches import affordable, eval_batch_size, evaluation_batches
 from .config_knobs import build_config, config_fields
 from .data import ImageSplits, collate_bytes, load_images, scaled
@@ -28,15 +29,7 @@ from .perceptual_term import PerceptualTerm, gradient_energy
 from .pictures import reconstruction_sheet
 from .run_files import EXAMPLE, PICTURE
 from .schedules import Schedule, Schedules, schedule_names
-from .starting_point import (
-    LoadParent,
-    describe_start,
-    load_parent,
-    record_of_start,
-    train_on,
-    train_parts,
-    weights_fingerprint,
-)
+from .starting_point import LoadParent
 from .task import Task
 
 
@@ -56,7 +49,6 @@ class AutoencoderTask(Task):
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
         perceptual: what a frozen net adds to the loss, if the run has one.
-        parent: the model that --init_from names, until its weights are taken over. parent_fingerprint: of them.
     """
 
     collate = staticmethod(collate_bytes)
@@ -64,8 +56,6 @@ class AutoencoderTask(Task):
     images: ImageSplits
     processor: Any = None
     perceptual: PerceptualTerm | None = None
-    parent: PreTrainedModel | None = None
-    parent_fingerprint: str | None = None
 
     def __init__(self, arguments: Arguments, load: LoadParent | None = None):
         super().__init__(arguments)
@@ -79,9 +69,8 @@ class AutoencoderTask(Task):
 
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         with accelerator.main_process_first():
-            self.parent = load_parent(self.arguments, self.load)
-        self.parent_fingerprint = None if self.parent is None else weights_fingerprint(self.parent)
-        channels = None if self.parent is None else self.parent.config.num_channels
+            self.parent = load_autoencoder(self.arguments, self.load)
+        channels = None if self.parent is None else self.parent.model.config.num_channels
         self.fitted, self.images = read_images(accelerator, self.arguments, channels)
         self.train_set, self.data_variance = self.images.train, None
         say(describe_images(self.images))
@@ -104,8 +93,7 @@ class AutoencoderTask(Task):
         return float(self.images.train.data_variance) if self.data_variance is None else self.data_variance
 
     def build(self, accelerator: Accelerator) -> PreTrainedModel:
-        model = build_model(self.arguments, self.images, self.parent)
-        self.parent = None  # its weights are in the model now
+        model = build_model(self.arguments, self.images, self.parent and self.parent.hand_over())
         train_parts(model, self.arguments.run.train_only)
         check_sharding(accelerator, model)
         self.schedules = Schedules(self.arguments.scheduled(model.config, schedule_names(model)))
@@ -121,8 +109,7 @@ class AutoencoderTask(Task):
         return build_game(self.arguments.losses, model, channels, self.arguments.logging.logging_steps)
 
     def describe(self, run: "Run") -> str:
-        model = describe_model(run.core, self.schedules.schedules)
-        return describe_start(self.arguments) + model + describe_losses(self.arguments.losses)
+        return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
 
     def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**batch, "pixel_values": scaled(batch["pixel_values"])}
@@ -180,7 +167,7 @@ class AutoencoderTask(Task):
             "image_shape": list(images.train.image_shape),
             **{name: knobs[name] for name in ("binarize", "random_flip", "random_crop", "random_resized_crop")},
         }
-        start = record_of_start(self.arguments, self.parent_fingerprint)
+        start = {} if self.parent is None else {"train_only": list(self.arguments.run.train_only)}
         return {"model_type": run.core.config.model_type, "dataset": dataset, **start}
 
     # -- saving --------------------------------------------------------------------------------------------------------

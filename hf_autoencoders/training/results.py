@@ -17,6 +17,7 @@ from PIL import Image
 from .checkpoint_folders import versions
 from .logs import TrainingDiverged
 from .run_files import METRICS, saving
+from .starting_point import record_of_start
 
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def save_model(run: "Run") -> None:
 def judge(run: "Run") -> dict[str, Any]:
     """Evaluates what was saved, and saves pictures, cards and metrics.json; gives what that says. A collective call."""
     folder, writes = Path(run.arguments.run.output_dir), run.accelerator.is_main_process
-    record = {"metrics": evaluate_run(run), **run.task.record(run), **describe_run(run)}
+    own = {**run.task.record(run), **record_of_start(run.task.parent)}
+    record = {"metrics": evaluate_run(run), **own, **describe_run(run)}
     with weights_to_judge(run) as model, saving(folder, writes) as place:
         run.task.save_rest(run, model, place, record)
         if writes:

@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput
 
 from .adversary import Adversary
 from .schedules import Schedules
+from .starting_point import Parent
 
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Task:
         codebook_size: K where the output has `image_tokens` to be counted, after `build`.
         picture_file: what `picture` is saved as with each evaluation; None: it takes too long to be drawn on the way.
         shards: False for a model that each process must hold whole.
+        parent: the saved model that --init_from names, after `read`; a task that takes one reads it there.
     """
 
     train_set: Dataset
@@ -49,6 +51,7 @@ class Task:
     codebook_size: int | None = None
     picture_file: str | None = None
     shards: bool = True
+    parent: Parent | None = None
 
     def __init__(self, arguments: "Arguments"):
         self.arguments = arguments

@@ -64,6 +64,11 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.rstrip(chr(10))}\n{fence}"
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether `name` reads as owner/name and is no path here."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+
+
 def python_string(text: str) -> str:
     """As a string of Python source, in double quotes, on one line.
 
