@@ -92,10 +92,10 @@ def settle_knobs(arguments: Arguments, own: Mapping[str, Any], may_change: Colle
 
 def same_value(one: Any, other: Any) -> bool:
     """Whether two values of a knob are the same: lists and tuples alike; one number for a square."""
-    return _plain(one) == _plain(other)
+    return _comparable(one) == _comparable(other)
 
 
-def _plain(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return value
     values = list(value)
