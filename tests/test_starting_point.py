@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModel
 
 from hf_autoencoders import to_diffusers
 from hf_autoencoders.hub.cards import build_card, read_run
+from hf_autoencoders.perception.weights import weights_fingerprint
 from hf_autoencoders.training.channels import change_channels, how_channels_change
-from hf_autoencoders.training.starting_point import weights_fingerprint
 
 
 SHORT = ("--max_eval_samples", "32", "--logging_steps", "1", "--max_train_steps", "4")

@@ -111,6 +111,8 @@ KNOBS = {
     "discriminator_learning_rate": ("0.1", PLAYING, "weights"),
     "lecam_weight": ("9", PLAYING, "weights"),
     "r1_weight": ("9", PLAYING, "weights"),
+    "feature_model": ("digits", (), "metrics"),
+    "feature_size": ("16", ("--feature_model", "digits"), "metrics"),
     "recipe": ("RECIPE", (), "weights"),
     "model_type": ("ae", (), "weights"),
 }  # fmt: skip

@@ -20,9 +20,12 @@ from transformers.utils.logging import disable_progress_bar
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
 from ..evaluation.likelihood import data_setting
+from ..evaluation.photo_metrics import feature_net
+from ..evaluation.protocol import describe_processor
 from ..evaluation.report import Knobs, write_report
 from ..evaluation.subject import Subject
 from ..perception.digits_classifier import WEIGHTS, load_judge, read_weights_metadata
+from ..perception.feature_nets import FEATURE_NETS
 from ..priors.autoregressive import load_prior, sequencer_of
 from ..priors.likelihood import code_nats
 from ..training.augmentation import BINARIZE
@@ -50,6 +53,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
     add("--judge", help="weights of scripts/train_digits_classifier.py, another seed than the package's")
+    add("--feature_model", help=f"net whose eyes judge photographs: {', '.join(FEATURE_NETS)}, or one of transformers")
+    add("--feature_size", type=int, help="resize pictures to so many pixels a side for it (default: as they are)")
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
     add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")
@@ -60,8 +65,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    for name, least in {"num_threads": 1, "num_samples": 1, "num_importance_samples": 0}.items():
-        if getattr(arguments, name) < least:
+    for name, least in {"num_threads": 1, "num_samples": 1, "num_importance_samples": 0, "feature_size": 1}.items():
+        if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}.")
     disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
@@ -75,8 +80,11 @@ def run(arguments: argparse.Namespace) -> None:
         subject.name, beside.name = arguments.run, arguments.beside
     check_gaps(arguments, subject, beside)
     judge = None if arguments.judge is None else load_judge(arguments.judge)
+    net = feature_net(arguments.feature_model, arguments.feature_size, subject.held_out.image_shape)
     nats = None if arguments.prior is None else nats_under(arguments.prior, subject)
-    knobs = Knobs(judge, beside, arguments.num_importance_samples, arguments.num_samples, nats)
+    knobs = Knobs(
+        judge, beside, arguments.num_importance_samples, arguments.num_samples, nats, net, arguments.feature_size
+    )
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
     print(f"{len(metrics)} metrics in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
 
@@ -118,6 +126,7 @@ def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
         setting=data_setting(binarize, arguments.seed),
         folder=folder,
         seed=arguments.seed,
+        reading=describe_processor(processor),
     )
 
 

@@ -93,6 +93,16 @@ def ssim_per_image(reconstruction: Tensor, target: Tensor) -> Tensor | None:
     ).view(len(target))
 
 
+def roughness(pixels: Tensor) -> Tensor:
+    """Mean ``|difference|`` of neighbouring pixels, down plus to the right, of each picture (B, C, H, W): (B,).
+
+    That of reconstructions over that of the pictures is their gradient energy: 1 for equal pictures, well below it they
+    are blurred, above it they have grids or noise.
+    """
+    down, right = pixels[..., 1:, :] - pixels[..., :-1, :], pixels[..., 1:] - pixels[..., :-1]
+    return down.abs().flatten(1).mean(1) + right.abs().flatten(1).mean(1)
+
+
 def bernoulli_floor(target: Tensor) -> Tensor:
     """Entropy of the grey levels themselves in nats per image, (B,): no Bernoulli reconstruction gets below it.
 
@@ -179,7 +189,7 @@ def evaluate(
         Names and metrics::
 
             images                  how many
-            mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W]
+            mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W], gradient_energy
                                     of the deterministic reconstruction (mean or argmax latents)
             negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
                                     means over images of the same pass
@@ -199,8 +209,8 @@ def evaluate(
     bare = _bare(model, accelerator)
     schedules = _Schedules.of(bare, temperature)
     totals = Totals()
-    with _evaluating(model):
-        for pixels, numbers, counted in _shares(batches, accelerator, _device(model, accelerator)):
+    with evaluating(model):
+        for pixels, numbers, counted in shares(batches, accelerator, _device(model, accelerator)):
             if counted and counted < len(pixels):
                 pixels, numbers = pixels[:counted], numbers[:counted]
             passes = schedules.run(model, pixels, picture_generators(numbers, seed, pixels.device))
@@ -233,7 +243,7 @@ def passes_per_image(model: nn.Module) -> int:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode, then whatever each module was in before."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -277,7 +287,7 @@ class _Schedules:
         return passes
 
 
-def _shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: torch.device) -> Iterator[tuple]:
+def shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: torch.device) -> Iterator[tuple]:
     """(pixels on the device, their numbers in the set, how many of them count).
 
     Every process runs the model equally often, repeating its last batch uncounted where its share is shorter: the
@@ -354,6 +364,9 @@ def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Modu
     totals.add("pixels", target)
     totals.add("squared_pixels", target.square())
     totals.add("squared_error", (reconstruction - target).square().flatten(1).sum(1))
+    if min(target.shape[-2:]) > 1:  # else no pixel has a neighbour in both directions
+        totals.add("roughness/picture", roughness(target))
+        totals.add("roughness/reconstruction", roughness(reconstruction))
     similarities = ssim_per_image(reconstruction, target) if ssim else None
     if similarities is not None:
         totals.add("mean/ssim", similarities)
@@ -383,6 +396,8 @@ def _metrics(totals: Totals, data_variance: float | None) -> dict[str, float]:
         "psnr": psnr(mse),
         "squared_error": sums["squared_error"] / images,
     }
+    if sums["roughness/picture"] > 0:
+        metrics["gradient_energy"] = sums["roughness/reconstruction"] / sums["roughness/picture"]
     metrics.update({name.removeprefix("mean/"): sums[name] / images for name in sums if name.startswith("mean/")})
     metrics.update(
         _bounds({name.removeprefix("bound/"): sums[name] / images for name in sums if name.startswith("bound/")})

@@ -13,18 +13,22 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..perception.digits_classifier import DigitsClassifier, load_digits_classifier
+from ..perception.feature_nets import FeatureNet
 from . import plots
 from .codes import code_atlas, errors_around_quantizer, relaxation_gap
 from .features import measure_samples
 from .gaps import Judges, gap_metrics, gaps_of
 from .likelihood import description_length, measure_latent_use, measure_likelihood
 from .metrics import code_metrics, count_codes, evaluate
+from .photo_metrics import PhotoMetrics, measure_photographs
+from .protocol import protocol_line
 from .report_html import build_html
 from .subject import Subject
 
@@ -49,12 +53,14 @@ class Picture:
 
 @dataclass
 class Page:
-    """One part of the report. `metrics`: name -> number; `notes`: why something is missing, or how it was measured."""
+    """One part of the report. `metrics`: name -> number; `notes`: why something is missing, or how it was measured;
+    `protocol`: of figures that compare only under the same one."""
 
     title: str
     pictures: list[Picture] = field(default_factory=list)
     metrics: dict[str, float | int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    protocol: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,6 +73,8 @@ class Knobs:
         num_importance_samples: k of the importance weighted bound; 0 leaves it out (5,000 takes minutes).
         num_samples: from the prior, that FD-CNN is measured on.
         code_nats: of a learned prior, see `measure_likelihood`; gives bits/dim of prior and decoder together.
+        feature_net: whose eyes judge photographs; None leaves their page out.
+        feature_size: pixels of a side that pictures are resized to for it; None: as they are.
     """
 
     judge: DigitsClassifier | None = None
@@ -74,6 +82,8 @@ class Knobs:
     num_importance_samples: int = 0
     num_samples: int = 5000
     code_nats: Callable[[Tensor], Tensor] | None = None
+    feature_net: FeatureNet | None = None
+    feature_size: int | None = None
 
     @property
     def classifier(self) -> DigitsClassifier:
@@ -99,6 +109,23 @@ def reconstruction_page(subject: Subject, knobs: Knobs) -> Page:
         f"originals above reconstructions, below them the {ERROR_UNIT}.",
     )
     return Page("Reconstruction", [picture], metrics)
+
+
+def photographs_page(subject: Subject, knobs: Knobs) -> Page | None:
+    """Figures in the eyes of a named net, beside JPEG at equal bits and two halves of the real pictures."""
+    if knobs.feature_net is None:
+        return None
+    found = photo_metrics_of(subject, knobs.feature_net, knobs.feature_size)
+    notes = [*found.notes, protocol_line(found.protocol)]
+    return Page("Photographs", metrics=found.metrics, notes=notes, protocol=found.protocol)
+
+
+def photo_metrics_of(subject: Subject, net: FeatureNet, size: int | None = None) -> PhotoMetrics:
+    """`measure_photographs` of the held-out pictures."""
+    return measure_photographs(
+        subject.reconstructed(), subject.held_out, net.to(subject.model.device), size=size, reading=subject.reading,
+        dtype=str(subject.model.dtype).removeprefix("torch."), seed=subject.seed,
+    )  # fmt: skip
 
 
 def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
@@ -325,6 +352,7 @@ def curves_page(subject: Subject, knobs: Knobs) -> Page | None:
 
 PAGES: tuple[Callable[[Subject, Knobs], Page | None], ...] = (
     reconstruction_page,
+    photographs_page,
     likelihood_page,
     plane_page,
     gaps_page,
@@ -366,7 +394,9 @@ def write_report(
         made.append(page)
         logger.info("%s: %d pictures, %d metrics", page.title, len(page.pictures), len(page.metrics))
     metrics = {name: value for page in made for name, value in page.metrics.items()}
-    record = {"metrics": metrics, "data_setting": subject.setting, **(facts or {})}
+    protocol = {name: value for page in made for name, value in page.protocol.items()}
+    said = {"protocol": protocol} if protocol else {}
+    record = {"metrics": metrics, "data_setting": subject.setting, **said, **(facts or {})}
     (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "index.html").write_text(build_html(subject.name, facts or {}, made, files), encoding="utf-8")
     return metrics

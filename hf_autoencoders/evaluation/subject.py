@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """A trained model with the pictures it is judged on, and what is computed of them once for many metrics."""
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,11 @@ from torch import Tensor
 from ..perception.digits_classifier import in_batches
 from .codes import squared_error
 from .latent_space import Plane, PlaneWindow, central_window, fit_plane, plane_latents
+from .photo_metrics import Reconstructed
 
 
-BATCH = 250  # pictures at a time
+BATCH = 250  # pictures at a time, at most
+BATCH_VALUES = 2**21  # of pixels at a time, at most: 42 RGB pictures of 128x128; activations take 50 times as much
 KEPT_VALUES = 2**28  # numbers of pixels kept in memory at most: 1 GiB of float32
 
 
@@ -29,6 +32,7 @@ class Subject:
         setting: the data setting, see `likelihood.data_setting`.
         folder: of the run, for its training log.
         seed: of every draw.
+        reading: how pictures were brought to the model's size, see `protocol.describe_processor`.
     """
 
     def __init__(
@@ -40,16 +44,39 @@ class Subject:
         setting: str = "grey levels",
         folder: Path | None = None,
         seed: int = 0,
+        reading: str = "",
     ):
         self.name, self.model, self.train, self.held_out = name, model.eval(), train, held_out
-        self.setting, self.folder, self.seed = setting, folder, seed
+        self.setting, self.folder, self.seed, self.reading = setting, folder, seed, reading
+        self.batch = max(1, min(BATCH, BATCH_VALUES // held_out.batch([0])["pixel_values"].numel()))
 
     def batches(self, images: Any = None, limit: int | None = None) -> Iterator[Tensor]:
         """The held-out pictures (or `images`), or the first `limit` of them, on the model's device."""
         images = self.held_out if images is None else images
         count = len(images) if limit is None else min(limit, len(images))
-        for start in range(0, count, BATCH):
-            yield images.batch(range(start, min(start + BATCH, count)))["pixel_values"].to(self.model.device)
+        for start in range(0, count, self.batch):
+            yield images.batch(range(start, min(start + self.batch, count)))["pixel_values"].to(self.model.device)
+
+    @torch.no_grad()
+    def reconstructed(self) -> Iterator[Reconstructed]:
+        """All held-out pictures with their reconstructions, of which those that are kept are not made again."""
+        bits, kept = self.code_bits, len(self.pixels)
+        for start in range(0, len(self.held_out), self.batch):
+            numbers = torch.arange(start, min(start + self.batch, len(self.held_out)))
+            if start + self.batch <= kept or kept == len(self.held_out):
+                own = slice(start, start + self.batch)
+                pixels, decoded = self.pixels[own].to(self.model.device), self.reconstructions[own]
+            else:
+                pixels = self.held_out.batch(numbers.tolist())["pixel_values"].to(self.model.device)
+                decoded = self.model.reconstruct(pixels)
+            yield Reconstructed(pixels, decoded.to(pixels.device), numbers, bits)
+
+    @property
+    def code_bits(self) -> float | None:
+        """Of the codes of one picture; None of a model without codes."""
+        if not self.has_codes:
+            return None
+        return self.image_tokens[0].numel() * math.log2(self.model.codebook_size)
 
     def kept(self, images: Any) -> int:
         """How many of the first pictures fit into the memory that one tensor may take."""
@@ -74,7 +101,7 @@ class Subject:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """(N, D, h, w) -> (N, C, H, W) in [-1, 1], on the CPU."""
-        return in_batches(lambda part: self._decode(part.to(self.model.device)), latents, BATCH)
+        return in_batches(lambda part: self._decode(part.to(self.model.device)), latents, self.batch)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents, return_dict=True).sample.cpu()
@@ -82,7 +109,9 @@ class Subject:
     @cached_property
     def reconstructions(self) -> Tensor:
         """Of `pixels`."""
-        return in_batches(lambda part: self.model.reconstruct(part.to(self.model.device)).cpu(), self.pixels, BATCH)
+        return in_batches(
+            lambda part: self.model.reconstruct(part.to(self.model.device)).cpu(), self.pixels, self.batch
+        )
 
     @cached_property
     def errors(self) -> Tensor:
@@ -92,7 +121,7 @@ class Subject:
     def sample(self, number: int) -> Tensor:
         """From the model's own prior. Raises ValueError where it has none."""
         generator = torch.Generator().manual_seed(self.seed)
-        parts = [min(BATCH, number - start) for start in range(0, number, BATCH)]
+        parts = [min(self.batch, number - start) for start in range(0, number, self.batch)]
         return torch.cat([self.model.sample(part, generator=generator).cpu() for part in parts])
 
     @torch.no_grad()
@@ -139,5 +168,5 @@ class Subject:
     def image_tokens(self) -> Tensor:
         """Of `pixels`, (N, h, w) or (N, h, w, depth)."""
         return in_batches(
-            lambda part: self.model.get_image_tokens(part.to(self.model.device)).cpu(), self.pixels, BATCH
+            lambda part: self.model.get_image_tokens(part.to(self.model.device)).cpu(), self.pixels, self.batch
         )

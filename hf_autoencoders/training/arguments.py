@@ -221,6 +221,19 @@ class LossArguments:
     r1_weight: float = knob(0.0, "of the penalty on its gradient at pictures; costs a second backward pass")
 
 
+@dataclass
+class JudgingArguments:
+    """What reconstructions of photographs are judged by when the run ends."""
+
+    _argument_group_name = "metrics of photographs"
+
+    feature_model: str | None = knob(
+        None, "net whose eyes judge the finished model, one that no loss has seen: efficientnet-lite1, digits, or a "
+        "model of transformers"
+    )  # fmt: skip
+    feature_size: int | None = knob(None, "resize pictures to so many pixels a side for it (default: as they are)")
+
+
 # What decides the weights and the order of the data: a resumed run must not change it.
 FIXED = frozenset(
     [
@@ -274,13 +287,17 @@ class Arguments:
     hub: HubArguments
     schedules: ScheduleArguments
     losses: LossArguments
+    judging: JudgingArguments
     model: dict[str, Any]
     given: frozenset[str]
     command: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, as in a recipe: every knob of the run with its value, and the config fields that were set."""
-        groups = (self.run, self.data, self.training, self.logging, self.hub, self.schedules, self.losses)
+        groups = (
+            self.run, self.data, self.training, self.logging, self.hub, self.schedules, self.losses,
+            self.judging,
+        )  # fmt: skip
         flat = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
         return {"model_type": self.model_type, **flat, **self.model}
 

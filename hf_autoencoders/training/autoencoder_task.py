@@ -2,7 +2,7 @@
 """The task of train.py: an autoencoder and the pictures that it learns to reconstruct."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,10 @@ from torch.utils.data import DataLoader
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..evaluation.metrics import count_codes, evaluate, passes_per_image
+from ..evaluation.metrics import count_codes, evaluate, evaluating, passes_per_image, shares
+from ..evaluation.photo_metrics import Reconstructed, feature_net, measure_photographs
+from ..evaluation.protocol import describe_processor, protocol_line
+from ..perception.feature_nets import FeatureNet
 from .arguments import Arguments, LossArguments
 from .autoencoder_start import load_autoencoder, train_on, train_parts
 from .batches import affordable, eval_batch_size, evaluation_batches
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from .engine import Run
 
 
+PRECISIONS = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
 PICTURES = 24  # in the sheet of reconstructions
 MEASURED_IMAGES = 5120  # at most, of the training split, to measure the latents' spread on
 MEASURED_BYTES = 2**26  # and at most so many bytes of their pixels: 85 RGB images of 256x256
@@ -49,6 +53,7 @@ class AutoencoderTask(Task):
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
         perceptual: what a frozen net adds to the loss, if the run has one.
+        feature_net: whose eyes judge the finished model, if the run asks for it.
     """
 
     collate = staticmethod(collate_bytes)
@@ -56,6 +61,7 @@ class AutoencoderTask(Task):
     images: ImageSplits
     processor: Any = None
     perceptual: PerceptualTerm | None = None
+    feature_net: FeatureNet | None = None
 
     def __init__(self, arguments: Arguments, load: LoadParent | None = None):
         super().__init__(arguments)
@@ -74,6 +80,9 @@ class AutoencoderTask(Task):
         self.fitted, self.images = read_images(accelerator, self.arguments, channels)
         self.train_set, self.data_variance = self.images.train, None
         say(describe_images(self.images))
+        judging = self.arguments.judging
+        with accelerator.main_process_first():
+            self.feature_net = feature_net(judging.feature_model, judging.feature_size, self.images.eval.image_shape)
 
     def data_identity(self) -> dict[str, Any]:
         train = self.images.train
@@ -170,6 +179,30 @@ class AutoencoderTask(Task):
         start = {} if self.parent is None else {"train_only": list(self.arguments.run.train_only)}
         return {"model_type": run.core.config.model_type, "dataset": dataset, **start}
 
+    def judge_photographs(self, run: "Run", model: nn.Module) -> dict[str, Any]:
+        """{"metrics", "protocol"} of the held-out pictures in the eyes of --feature_model. A collective call."""
+        batches = self.reconstructed(run, model)
+        found = measure_photographs(
+            batches, self.images.eval, self.feature_net.to(run.accelerator.device),
+            size=self.arguments.judging.feature_size, reading=describe_processor(self.processor),
+            dtype=PRECISIONS[run.accelerator.mixed_precision], seed=self.arguments.run.seed,
+        )  # fmt: skip
+        if run.accelerator.is_main_process:
+            print("\n".join([*found.notes, protocol_line(found.protocol)]), flush=True)
+        return {"metrics": found.metrics, "protocol": found.protocol}
+
+    @torch.no_grad()
+    def reconstructed(self, run: "Run", model: nn.Module) -> Iterator[Reconstructed]:
+        """This process's share of the held-out pictures with what the model makes of them."""
+        accelerator = run.accelerator
+        batches = self.held_out_batches(accelerator.process_index, accelerator.num_processes)
+        with evaluating(model):
+            for pixels, numbers, counted in shares(batches, accelerator, accelerator.device):
+                output, bits = model(pixels), None
+                if self.codebook_size is not None:
+                    bits = output.image_tokens[0].numel() * math.log2(self.codebook_size)
+                yield Reconstructed(pixels[:counted], output.reconstruction[:counted], numbers[:counted], bits)
+
     # -- saving --------------------------------------------------------------------------------------------------------
 
     def save_model(self, run: "Run", model: nn.Module, folder: Path) -> None:
@@ -180,6 +213,9 @@ class AutoencoderTask(Task):
 
     def save_rest(self, run: "Run", model: nn.Module, folder: Path, record: dict[str, Any]) -> None:
         self.measure_latents(run, model)
+        if self.feature_net is not None:
+            judged = self.judge_photographs(run, model)
+            record["metrics"], record["protocol"] = record["metrics"] | judged["metrics"], judged["protocol"]
         picture, example = self.picture(run, model), self.example(run, model)
         record |= self.codes_of_example(run, model, example)
         if run.accelerator.is_main_process:

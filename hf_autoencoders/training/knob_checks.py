@@ -29,6 +29,7 @@ def check_arguments(arguments: Arguments):
     if training.num_train_epochs <= 0:
         raise ValueError(f"--num_train_epochs must be positive, got {training.num_train_epochs}.")
     check_losses(arguments)
+    at_least("feature_size", arguments.judging.feature_size, 1)
     if run.init_revision is not None and run.init_from is None:
         raise ValueError("--init_revision: has no effect without --init_from.")
     if run.overwrite and run.resume:

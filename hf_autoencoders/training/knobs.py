@@ -17,6 +17,7 @@ from .arguments import (
     Arguments,
     DataArguments,
     HubArguments,
+    JudgingArguments,
     LoggingArguments,
     LossArguments,
     RunArguments,
@@ -170,8 +171,8 @@ class KnobTable:
         else:
             model = dataclasses.asdict(_filled(self.model, given))
         groups = {name: _filled(group, given) for name, group in self.groups.items()}
-        # A prior has neither schedules nor perceptual losses.
-        rest = {"schedules": ScheduleArguments(), "losses": LossArguments(), **groups}
+        # A prior has neither schedules nor perceptual losses, and paints no picture that it was shown.
+        rest = {"schedules": ScheduleArguments(), "losses": LossArguments(), "judging": JudgingArguments(), **groups}
         return Arguments(model_type, recipe, **rest, model=model, given=frozenset(given))
 
     def _unknown(self, what: str, name: str, known: set[str], model_type: str) -> str:
@@ -214,6 +215,7 @@ AUTOENCODER_KNOBS = KnobTable(
         "hub": HubArguments,
         "schedules": ScheduleArguments,
         "losses": LossArguments,
+        "judging": JudgingArguments,
     },
     MODEL_TYPES,
     check=check_autoencoder_knobs,

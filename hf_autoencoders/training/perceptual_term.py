@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..evaluation.metrics import roughness
 from ..perception.distances import LPIPS, PerceptualLoss
 from ..perception.feature_nets import load_feature_net
 from .arguments import LossArguments
@@ -65,10 +66,4 @@ def gradient_energy(reconstruction: Tensor, pixels: Tensor) -> Tensor:
 
     1 for equal pictures; well below 1 reconstructions are blurred, above they have grids or noise.
     """
-    return roughness(reconstruction) / roughness(pixels).clamp_min(1e-6)
-
-
-def roughness(pixels: Tensor) -> Tensor:
-    """Mean ``|difference|`` of neighbouring pixels, down and to the right: a scalar."""
-    down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().mean()
-    return down + (pixels[..., 1:] - pixels[..., :-1]).abs().mean()
+    return roughness(reconstruction).mean() / roughness(pixels).mean().clamp_min(1e-6)

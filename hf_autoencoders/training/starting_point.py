@@ -7,15 +7,14 @@ record_of_start(parent), describe_start(arguments, parent)  # metrics.json and t
 parent_on_card(record), base_model_of(record)               # the card
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from ..perception.weights import weights_fingerprint
 from .arguments import Arguments
 from .knob_checks import flags_of
 from .saved_models import check_finite
@@ -110,15 +109,6 @@ def describe_start(arguments: Arguments, parent: Parent | None) -> str:
     if run.train_only:
         lines.append(f"  trains {' and '.join(run.train_only)}; the rest stays as it is")
     return "".join(f"{line}\n" for line in lines)
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256, in hexadecimal digits, over name, type, shape and bytes of every tensor of the state dict, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def record_of_start(parent: Parent | None) -> dict[str, Any]:

@@ -1,0 +1,288 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""How close reconstructions of photographs come to the pictures, in numbers and in the eyes of a named net.
+
+Each metric stands beside two others: that of the same pictures through JPEG at the bits that the codes take
+(`jpeg_...`), and, for the net's metrics, that of two halves of the real pictures (`halves_...`), which says how much a
+distance means at this number of pictures. Frechet distances compare only under one protocol: one net, one number of
+pictures, one size.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from ..perception.distances import PerceptualLoss
+from ..perception.feature_nets import FeatureNet, load_feature_net
+from ..perception.weights import weights_fingerprint
+from .features import frechet_distance
+from .jpeg import jpeg_of_batch
+from .metrics import psnr, roughness, ssim_per_image
+from .protocol import library_versions
+
+
+MOST_PICTURES = 50_000  # whose embeddings are kept: 3 x 1,280 floats each (0.7 GiB) with EfficientNet-Lite
+KID_BLOCK = 1000  # pictures whose kernel matrix is built at a time, as Binkowski et al. 2018 do
+
+
+def feature_net(name: str | None, size: int | None, image_shape: Sequence[int]) -> FeatureNet | None:
+    """The net of --feature_model after a look at one grey picture of `image_shape` (C, H, W); None without a name.
+
+    Raises:
+        ValueError: no such net, pictures that it does not take, a size without a net.
+    """
+    if name is None:
+        if size is not None:
+            raise ValueError("--feature_size: has no effect without --feature_model.")
+        return None
+    net = load_feature_net(name)
+    with torch.no_grad():
+        net(torch.zeros(1, *image_shape), size)
+    return net
+
+
+class Reconstructed(NamedTuple):
+    """A batch of pictures, and what a model makes of them.
+
+    pixels, reconstruction: (B, C, H, W) in [-1, 1]; reconstructions are clamped to it here.
+    numbers: of the pictures in their set, (B,) int64.
+    code_bits: of the codes of one picture; None of a model without codes.
+    """
+
+    pixels: Tensor
+    reconstruction: Tensor
+    numbers: Tensor
+    code_bits: float | None
+
+
+@dataclass
+class PhotoMetrics:
+    """Args: metrics: by name. protocol: how they were measured, see `protocol.py`. notes: what is missing, and why."""
+
+    metrics: dict[str, float]
+    protocol: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def measure_photographs(
+    batches: Iterable[Reconstructed],
+    images: Any,
+    net: FeatureNet,
+    *,
+    size: int | None = None,
+    reading: str = "",
+    dtype: str = "float32",
+    seed: int = 0,
+) -> PhotoMetrics:
+    """Metrics over all pictures of all processes; a collective call.
+
+    Args:
+        batches: this process's share; each picture of `images` is on exactly one process.
+        images: the set, with `batch(numbers) -> {"pixel_values": (B, C, H, W)}`, `fingerprint` and a length.
+        net: see `load_feature_net`; one that no loss has seen is a fair judge.
+        size: resize to so many pixels a side for the net; None: as they are.
+        reading: how pictures were brought to this size, for the protocol. dtype: that the model computes in.
+        seed: of the halves.
+
+    Returns:
+        `metrics` with these names::
+
+            perceptual_distance     mean over pictures of `PerceptualLoss` of all the net's maps
+            frechet_distance        of the embeddings of reconstructions and of their own pictures
+            kid                     the same sets, `kernel_distance`
+            code_bits_per_pixel     of the codes
+            jpeg_psnr [dB], jpeg_ssim, jpeg_gradient_energy, jpeg_perceptual_distance, jpeg_frechet_distance, jpeg_kid,
+            jpeg_bits_per_pixel     of the same pictures through JPEG at these bits
+            halves_perceptual_distance, halves_frechet_distance, halves_kid
+                                    of one half of the real pictures and the other
+
+        PSNR, SSIM and gradient energy of the reconstructions are those of `evaluate`.
+
+    Raises:
+        ValueError: fewer than 4 pictures, or pictures that the net does not take.
+    """
+    count = min(len(images), MOST_PICTURES)
+    if count < 4:
+        raise ValueError(f"Two halves of two pictures each need 4 pictures, got {count}.")
+    seen = _Seen(PerceptualLoss(net, size=size), images, partners(count, seed))
+    for batch in batches:
+        seen.add(batch)
+    columns = seen.merged()
+    metrics, notes = _metrics_of_columns(columns), []
+    if "jpeg_embedding" not in columns:
+        notes.append(_why_no_jpeg(images))
+    shape = "x".join(map(str, images.batch([0])["pixel_values"].shape[1:]))
+    protocol = {
+        "net": net.name,
+        "weights": weights_fingerprint(net)[:16],
+        "net_sees": "pictures as they are" if size is None else f"pictures resized to {size}x{size}",
+        "pictures": count,
+        "of": images.fingerprint,
+        "shape": shape,
+        "reading": reading or "unsaid",
+        "halves": f"{count // 2} and {count // 2}, seed {seed}",
+        "dtype": dtype,
+        "versions": library_versions(),
+    }
+    return PhotoMetrics(metrics, protocol, notes)
+
+
+def partners(count: int, seed: int = 0) -> Tensor:
+    """Two halves of `count` pictures by chance: for each of the first half the number of one of the second, else -1.
+
+    >>> partner = partners(6)
+    >>> sorted((number, other) for number, other in enumerate(partner.tolist()) if other >= 0)
+    [(2, 0), (3, 4), (5, 1)]
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    first, second = order[: count // 2], order[count // 2 : 2 * (count // 2)]
+    partner = torch.full((count,), -1)
+    partner[first] = second
+    return partner
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Squared maximum mean discrepancy of features (N, D) twice, kernel (x.y / D + 1)^3, in float64: KID.
+
+    The unbiased estimate of Gretton et al. 2012, lemma 6, which leaves out i = j between the sets, too: row i of `b`
+    may be the reconstruction of row i of `a`, and equal sets have distance 0 (torchmetrics' KID takes the sets for
+    independent and gives less than 0 there). The mean over blocks of 1,000 rows.
+    """
+    blocks = zip(a.double().split(KID_BLOCK), b.double().split(KID_BLOCK), strict=True)
+    values = [(_block_distance(x, y), len(x)) for x, y in blocks if len(x) > 1]
+    return sum(value * rows for value, rows in values) / sum(rows for _, rows in values)
+
+
+def _block_distance(x: Tensor, y: Tensor) -> float:
+    def kernel(one: Tensor, other: Tensor) -> Tensor:
+        return (one @ other.T / one.shape[1] + 1) ** 3
+
+    matrix = kernel(x, x) + kernel(y, y) - kernel(x, y) - kernel(y, x)
+    return ((matrix.sum() - matrix.trace()) / (len(x) * (len(x) - 1))).item()
+
+
+# -- what is collected -------------------------------------------------------------------------------------------------
+
+
+class _Seen:
+    """A row for each picture, in columns by name; nothing of the pixels is kept."""
+
+    def __init__(self, distance: PerceptualLoss, images: Any, partner: Tensor):
+        self.distance, self.images, self.partner = distance, images, partner
+        self.columns: dict[str, list[Tensor]] = {}
+
+    def add(self, batch: Reconstructed) -> None:
+        """Looks at a batch; of the set's first pictures as many as `partner` has."""
+        chosen = batch.numbers < len(self.partner)
+        if not chosen.any():
+            return
+        numbers, mask = batch.numbers[chosen], chosen.to(batch.pixels.device)
+        pixels = batch.pixels[mask].float()
+        features = self.distance.net(pixels, self.distance.size)
+        self.keep(number=numbers, embedding=features.embedding, roughness=roughness(pixels))
+        self.compare("model_", batch.reconstruction[mask].float().clamp(-1, 1), pixels, features)
+        if batch.code_bits is not None and pixels.shape[1] in (1, 3):
+            decoded, bits = jpeg_of_batch(pixels, batch.code_bits)
+            self.compare("jpeg_", decoded, pixels, features)
+            area = pixels.shape[2] * pixels.shape[3]
+            self.keep(jpeg_bits=bits / area, code_bits=torch.full_like(bits, batch.code_bits / area))
+        self.compare_halves(numbers, features)
+
+    def compare(self, prefix: str, other: Tensor, pixels: Tensor, features: Any) -> None:
+        """`other` against `pixels`, both (B, C, H, W); `features`: what the net sees in `pixels`."""
+        theirs = self.distance.net(other, self.distance.size)
+        unit, target = (other + 1) / 2, (pixels + 1) / 2
+        found = {
+            "squared_error": (unit - target).square().flatten(1).mean(1),
+            "roughness": roughness(other),
+            "perceptual_distance": self.distance.between(theirs, features),
+            "embedding": theirs.embedding,
+        }
+        if (similarity := ssim_per_image(unit, target)) is not None:
+            found["ssim"] = similarity
+        self.keep(**{prefix + name: value for name, value in found.items()})
+
+    def compare_halves(self, numbers: Tensor, features: Any) -> None:
+        """Pictures of the first half against their partners in the second."""
+        first = (self.partner[numbers] >= 0).nonzero().flatten()
+        if not len(first):
+            return
+        other = self.images.batch(self.partner[numbers[first]].tolist())["pixel_values"].to(features.embedding.device)
+        own = type(features)(*(_rows(part, first) for part in features))
+        theirs = self.distance.net(other, self.distance.size)
+        self.keep(halves_number=numbers[first], halves_perceptual_distance=self.distance.between(own, theirs))
+
+    def keep(self, **columns: Tensor) -> None:
+        for name, values in columns.items():
+            self.columns.setdefault(name, []).append(values.detach().cpu())
+
+    def merged(self) -> dict[str, Tensor]:
+        """All rows of all processes, by the numbers of the pictures: no split of the work changes their order."""
+        own = {name: torch.cat(parts) for name, parts in self.columns.items()}
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shares: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, own)
+        else:
+            shares = [own]
+        shares = [share for share in shares if share]
+        whole = {name: torch.cat([share[name] for share in shares if name in share]) for name in shares[0]}
+        order, of_halves = whole.pop("number").argsort(), whole.pop("halves_number").argsort()
+        columns = {name: part[of_halves if name.startswith("halves_") else order] for name, part in whole.items()}
+        return {**columns, "partner": self.partner}
+
+
+def _rows(part: Any, rows: Tensor) -> Any:
+    """These pictures of a field of `Features`."""
+    if part is None:
+        return None
+    return tuple(_rows(one, rows) for one in part) if isinstance(part, tuple) else part[rows.to(part.device)]
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def _metrics_of_columns(columns: dict[str, Tensor]) -> dict[str, float]:
+    real, partner = columns["embedding"], columns["partner"]
+    model = _of_set(columns, "model_")
+    metrics = {name: model[name] for name in ("perceptual_distance", "frechet_distance", "kid")}
+    if "jpeg_embedding" in columns:
+        metrics |= {"code_bits_per_pixel": _mean(columns["code_bits"])}
+        metrics |= {f"jpeg_{name}": value for name, value in _of_set(columns, "jpeg_").items()}
+        metrics |= {"jpeg_bits_per_pixel": _mean(columns["jpeg_bits"])}
+    first = (partner >= 0).nonzero().flatten()
+    one, other = real[first], real[partner[first]]
+    return metrics | {
+        "halves_perceptual_distance": _mean(columns["halves_perceptual_distance"]),
+        "halves_frechet_distance": frechet_distance(one, other),
+        "halves_kid": kernel_distance(one, other),
+    }
+
+
+def _of_set(columns: dict[str, Tensor], prefix: str) -> dict[str, float]:
+    """Metrics of the pictures of this prefix against the real ones."""
+    real, embedding = columns["embedding"], columns[f"{prefix}embedding"]
+    metrics = {"psnr": psnr(_mean(columns[f"{prefix}squared_error"]))}
+    if f"{prefix}ssim" in columns:
+        metrics["ssim"] = _mean(columns[f"{prefix}ssim"])
+    if (of_pictures := _mean(columns["roughness"])) > 0:
+        metrics["gradient_energy"] = _mean(columns[f"{prefix}roughness"]) / of_pictures
+    return metrics | {
+        "perceptual_distance": _mean(columns[f"{prefix}perceptual_distance"]),
+        "frechet_distance": frechet_distance(embedding, real),
+        "kid": kernel_distance(embedding, real),
+    }
+
+
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item()
+
+
+def _why_no_jpeg(images: Any) -> str:
+    channels = images.batch([0])["pixel_values"].shape[1]
+    if channels not in (1, 3):
+        return f"No JPEG beside: it holds grey or RGB pictures, these have {channels} channels."
+    return "No JPEG beside: latents that are real numbers have no number of bits before someone chooses a precision."
