@@ -203,6 +203,7 @@ def test_a_run_and_its_report_measure_the_same_under_one_protocol(tmp_path, caps
     of_run = json.loads((tmp_path / "run" / "metrics.json").read_text())
     limits = ["--max_eval_samples", "30", "--max_train_samples", "40", "--feature_model", "digits", "--cpu"]
     assert load_script(ROOT / "scripts/evaluate_model.py").main([str(tmp_path / "run"), *limits]) == 0
+    assert "protocol: net digits; weights" in capsys.readouterr().out
     of_report = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
     assert protocol_differences(of_run["protocol"], of_report["protocol"]) == []
     names = {"gradient_energy", "jpeg_psnr", "halves_frechet_distance", "kid"}

@@ -21,7 +21,7 @@ import hf_autoencoders  # noqa: F401  (registers the four models with the Auto c
 
 from ..evaluation.likelihood import data_setting
 from ..evaluation.photo_metrics import feature_net
-from ..evaluation.protocol import describe_processor
+from ..evaluation.protocol import describe_processor, protocol_line
 from ..evaluation.report import Knobs, write_report
 from ..evaluation.subject import Subject
 from ..perception.digits_classifier import WEIGHTS, load_judge, read_weights_metadata
@@ -86,6 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
         judge, beside, arguments.num_importance_samples, arguments.num_samples, nats, net, arguments.feature_size
     )
     metrics = write_report(subject, folder, knobs, facts(arguments, subject))
+    if net is not None:
+        print(protocol_line(read_record(folder)["protocol"]))
     print(f"{len(metrics)} metrics in {time.perf_counter() - started:.0f} s: {folder / 'index.html'}")
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Under which conditions figures were measured: two records compare where their protocols are the same."""
+"""Under which conditions metrics were measured: two records compare where their protocols are the same."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ MEASURING_PACKAGES = ("hf_autoencoders", "numpy", "pillow", "torch", "torchmetri
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of what the figures of photographs are computed with."""
+    """Installed versions of what the metrics of photographs are computed with."""
     return {name: importlib.metadata.version(name) for name in MEASURING_PACKAGES}
 
 
@@ -56,7 +56,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What two protocols disagree in, a text for each; [] where figures compare.
+    """What two protocols disagree in, a text for each; [] where metrics compare.
 
     >>> protocol_differences({"net": "digits", "pictures": 440}, {"net": "digits", "pictures": 300})
     ['pictures: 440 and 300']

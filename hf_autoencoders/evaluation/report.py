@@ -54,7 +54,7 @@ class Picture:
 @dataclass
 class Page:
     """One part of the report. `metrics`: name -> number; `notes`: why something is missing, or how it was measured;
-    `protocol`: of figures that compare only under the same one."""
+    `protocol`: of metrics that compare only under the same one."""
 
     title: str
     pictures: list[Picture] = field(default_factory=list)
@@ -112,7 +112,7 @@ def reconstruction_page(subject: Subject, knobs: Knobs) -> Page:
 
 
 def photographs_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """Figures in the eyes of a named net, beside JPEG at equal bits and two halves of the real pictures."""
+    """Metrics in the eyes of a named net, beside JPEG at equal bits and two halves of the real pictures."""
     if knobs.feature_net is None:
         return None
     found = photo_metrics_of(subject, knobs.feature_net, knobs.feature_size)
