@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from yaml import safe_dump
 
+from ..training.starting_point import base_model_of, parent_on_card
 from ..training.text import plain_text, render
 from .sequences import ImageTokenSequencer
 from .token_records import name_of
@@ -32,7 +33,16 @@ PRIOR_METRICS = {
     "code_perplexity": ("perplexity of the codes", "codes"),
 }
 BOUND = "of a masked model: bounds from above, each estimated by one draw a picture, keyed by the picture's number"
-SHOWN_ELSEWHERE = {"metrics", "settings", "command", "versions", "image_tokenizer", "architecture", "parameters"}
+SHOWN_ELSEWHERE = {
+    "metrics",
+    "parent",
+    "settings",
+    "command",
+    "versions",
+    "image_tokenizer",
+    "architecture",
+    "parameters",
+}
 
 
 def prior_card(record: dict[str, Any], sequencer: ImageTokenSequencer, repo_id: str) -> str:
@@ -80,6 +90,7 @@ def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, **h
         asked=asked(sequencer),
         bound=BOUND,
         metrics=rows_of_metrics(record["metrics"]),
+        origin=parent_on_card(record),
         facts=facts_of_run(record),
         command=shlex.join(map(without_folder, shlex.split(record["command"]))),
         settings=safe_dump(settings, sort_keys=False),
@@ -90,6 +101,7 @@ def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, **h
 def head(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str) -> str:
     """The YAML header; only what is on the Hub is named as a data set or a base model."""
     dataset, image_model = record["dataset"]["name"], sequencer.image_tokenizer
+    on_the_hub = image_model if image_model and "/" in image_model else None
     experiment = {
         "task_type": "unconditional-image-generation",
         "dataset_type": dataset,
@@ -101,7 +113,7 @@ def head(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str) -> 
         pipeline_tag="unconditional-image-generation",
         tags=["hf_autoencoders", "image-tokens", "image-generation"],
         datasets=[dataset] if "/" in dataset else None,
-        base_model=image_model if image_model and "/" in image_model else None,
+        base_model=[*filter(None, [base_model_of(record), on_the_hub])] or None,
         model_name=title,
         eval_results=[
             EvalResult(

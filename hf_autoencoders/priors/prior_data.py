@@ -81,18 +81,29 @@ class TokenSplits:
         return identity(read, self.train.labels)
 
 
-def read_tokens(arguments: Arguments, image_model, processor, device: torch.device, say: Callable) -> TokenSplits:
-    """Encodes pictures, or reads tokens and makes sure that they are of this model. Classes are settled first."""
+def read_tokens(
+    arguments: Arguments,
+    image_model,
+    processor,
+    device: torch.device,
+    say: Callable,
+    accept: Callable[[int], None] | None = None,
+) -> TokenSplits:
+    """Encodes pictures, or reads tokens and makes sure that they are of this model. Classes are settled first.
+
+    Args:
+        accept: is called with the number of classes before anything is encoded; raises ValueError if it is no use.
+    """
     data = arguments.data
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         train = read(split=data.train_split).first(data.max_train_samples)
         held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
-        classes, labels = agreed_classes(arguments, train, held_out, say)
+        classes, labels = agreed_classes(arguments, train, held_out, say, accept)
         splits = TokenSplits(data.token_dataset, train, held_out, classes)
     else:
         images = read_pictures(arguments, processor)
-        classes, labels = agreed_classes(arguments, images.train, images.eval, say)
+        classes, labels = agreed_classes(arguments, images.train, images.eval, say, accept)
         image_model.to(device)
         batch_size = eval_batch_size(arguments, images.train.image_shape)
         say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
@@ -102,13 +113,21 @@ def read_tokens(arguments: Arguments, image_model, processor, device: torch.devi
     return splits
 
 
-def agreed_classes(arguments: Arguments, train: Any, held_out: Any, say: Callable) -> tuple[int, Tensor | None]:
-    """As `settle_classes`, or 0 and None with --unconditional."""
-    if arguments.model["unconditional"]:
-        return 0, None
-    count, labels = settle_classes(train, held_out, say)
-    if not count:
-        say("no column of classes was found: the prior knows none (--label_column names one)")
+def agreed_classes(
+    arguments: Arguments,
+    train: Any,
+    held_out: Any,
+    say: Callable,
+    accept: Callable[[int], None] | None = None,
+) -> tuple[int, Tensor | None]:
+    """As `settle_classes`, or 0 and None with --unconditional. `accept`: of `read_tokens`."""
+    count, labels = 0, None
+    if not arguments.model["unconditional"]:
+        count, labels = settle_classes(train, held_out, say)
+        if not count:
+            say("no column of classes was found: the prior knows none (--label_column names one)")
+    if accept is not None:
+        accept(count)
     return count, labels
 
 

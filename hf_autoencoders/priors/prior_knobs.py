@@ -79,7 +79,7 @@ OF_PICTURES = {
     "unknown_labels",
 }  # fmt: skip
 LANGUAGE_MODELS = ("llama", "gpt2")
-NEVER_READ = frozenset({"init_output_bias", "hub_strategy"})  # of the shared groups
+NEVER_READ = frozenset({"init_output_bias", "hub_strategy", "train_only"})  # of the shared groups
 
 
 def check_prior_knobs(arguments: Arguments) -> None:

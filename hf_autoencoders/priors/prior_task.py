@@ -5,6 +5,7 @@ tokens + classes -> sequences -> language model -> nats per code
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from .masked import hide, is_masked, training_counts
 from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_knobs import LANGUAGE_MODELS
 from .prior_metrics import evaluate_prior, without_class
+from .prior_start import check_same_classes, check_same_codes, load_saved_prior, note_other_names, train_prior_on
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
@@ -56,23 +58,34 @@ class PriorTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         knobs = self.arguments.model
         with accelerator.main_process_first():
+            self.parent = load_saved_prior(self.arguments)
             self.image_model, self.processor = load_image_model(
                 knobs["image_tokenizer"], knobs["image_tokenizer_revision"]
             )
         if not hasattr(self.image_model, "get_image_tokens"):
             kind = self.image_model.config.model_type
             raise ValueError(f"{knobs['image_tokenizer']} is a {kind}, which has no image tokens.")
-        self.tokens = read_tokens(self.arguments, self.image_model, self.processor, accelerator.device, say)
+        accept = None
+        if self.parent is not None:
+            check_same_codes(self.parent, self.arguments, self.image_model)
+            accept = partial(check_same_classes, self.parent, self.arguments)
+        self.tokens = read_tokens(self.arguments, self.image_model, self.processor, accelerator.device, say, accept)
         self.image_model.to(accelerator.device)
         self.sequencer = build_sequencer(self.arguments, self.image_model, self.tokens)
+        if self.parent is not None:
+            note_other_names(self.parent, self.sequencer)
         self.train_set = Sequences(self.tokens.train, self.sequencer)
 
     def data_identity(self) -> dict[str, Any]:
         return self.tokens.identity()
 
     def build(self, accelerator: Accelerator) -> nn.Module:
-        sizes = ("architecture", "hidden_size", "num_layers", "num_heads", "dropout")
-        prior = build_prior(self.sequencer, **{name: self.arguments.model[name] for name in sizes})
+        knobs = self.arguments.model
+        if self.parent is None:
+            sizes = ("architecture", "hidden_size", "num_layers", "num_heads", "dropout")
+            prior = build_prior(self.sequencer, **{name: knobs[name] for name in sizes})
+        else:
+            prior = train_prior_on(self.parent.hand_over(), self.sequencer, knobs["dropout"])
         if self.arguments.training.gradient_checkpointing:
             prior.gradient_checkpointing_enable()
         return PriorInTraining(prior, self.sequencer)

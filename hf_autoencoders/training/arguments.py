@@ -41,7 +41,8 @@ class RunArguments:
     )
     init_from: str | None = knob(
         None,
-        "start from these weights: a run, a model on the Hub, diffusers' AutoencoderKL or VQModel, published weights",
+        "start from these weights: a run or what it published; of an autoencoder also diffusers' AutoencoderKL or "
+        "VQModel, and published weights",
     )
     init_revision: str | None = knob(None, "commit, branch or tag of --init_from on the Hub")
     train_only: list[str] = knob([], "parts to train, of encoder, codebook, decoder; the rest is frozen (default: all)")
