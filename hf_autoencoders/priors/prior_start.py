@@ -17,7 +17,7 @@ from .sequences import ImageTokenSequencer
 
 
 # Architecture by the config's `model_type`, and its fields that --dropout sets.
-KINDS = {
+PRIOR_KINDS = {
     "llama": ("llama", ("attention_dropout",)),
     "gpt2": ("gpt2", ("resid_pdrop", "embd_pdrop", "attn_pdrop")),
     "pixelcnn": ("pixelcnn", ("dropout",)),
@@ -48,17 +48,17 @@ def load_language_model(name: str, revision: str | None) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(name, **where)
     if isinstance(config, ImageTokenLMConfig):
         return load_model(name, dtype=torch.float32, **where).language_model
-    if config.model_type not in KINDS:
+    if config.model_type not in PRIOR_KINDS:
         raise ValueError(
             f"--init_from {name} is a {config.model_type}; priors that can be trained on are "
-            f"{', '.join(kind for kind, _ in KINDS.values())}."
+            f"{', '.join(kind for kind, _ in PRIOR_KINDS.values())}."
         )
     return load_prior(name, dtype=torch.float32, **where)
 
 
 def knobs_of_prior_config(config: PreTrainedConfig) -> dict[str, Any]:
     """What --architecture, --hidden_size, ... made this config."""
-    architecture, dropouts = KINDS[config.model_type]
+    architecture, dropouts = PRIOR_KINDS[config.model_type]
     knobs = {"architecture": architecture, "hidden_size": config.hidden_size, "dropout": getattr(config, dropouts[0])}
     if architecture == "pixelcnn":
         return {**knobs, "num_layers": config.num_layers}
@@ -97,7 +97,7 @@ def note_other_names(parent: Parent, sequencer: ImageTokenSequencer) -> None:
 def train_prior_on(parent: PreTrainedModel, sequencer: ImageTokenSequencer, dropout: float) -> PreTrainedModel:
     """A prior with the parent's weights, for the same codes and classes."""
     config = copy.deepcopy(parent.config)
-    for field in KINDS[config.model_type][1]:
+    for field in PRIOR_KINDS[config.model_type][1]:
         setattr(config, field, dropout)
     config.image_token_sequencer = sequencer.to_dict()
     prior = type(parent)(config)
