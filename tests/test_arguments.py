@@ -112,8 +112,8 @@ def test_a_mistake_in_a_recipe_is_named_too(recipe, text, message):
     [
         ("learning_rate: &a 1e-3\nadam_beta1: *a", r"references .* have no place"),
         ("report_to: &a [x, x]\nsplits: [*a, *a]", r"references .* have no place"),
-        ("seed: 1\nseed: 2", "'seed' stands there twice"),
-        ("report_to: ['none', '--push_to_hub']", "'--push_to_hub', which would be a flag of its own"),
+        ("seed: 1\nseed: 2", "'seed' is there twice"),
+        ("report_to: ['none', '--push_to_hub']", "'--push_to_hub', which would be read as a flag"),
         ("report_to: [[none]]", "flat list"),
         ("seed: " + "1" * 1_000_001, "more than any recipe needs"),
         ("report_to: " + "[" * 5000, "cannot be read"),

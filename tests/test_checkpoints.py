@@ -403,7 +403,7 @@ def test_weights_that_are_no_numbers_are_not_saved_and_end_the_run_with_1(tmp_pa
     folder = tmp_path / "run"
     assert train_here(tiny("ae", folder, *AE, "--max_train_steps", "1", "--learning_rate", "inf")) == 1
     error = capsys.readouterr().err
-    assert "Weights are no numbers after step 1" in error and error.count("\n") == 1
+    assert "Weights are NaN or infinite after step 1" in error and error.count("\n") == 1
     assert not (folder / "model.safetensors").exists() and not (folder / "checkpoints").exists()
 
 

@@ -166,7 +166,7 @@ def test_weights_that_are_no_numbers_do_not_replace_good_ones(copy, capsys):
     before = (copy / "model.safetensors").read_bytes()
     flags = ("--max_train_steps", "3", "--resume", "latest", "--learning_rate", "inf", "--checkpointing_steps", "0")
     assert train_here(tiny("ae", copy, *AE, *flags)) == 1
-    assert "Weights are no numbers after step 3" in capsys.readouterr().err
+    assert "Weights are NaN or infinite after step 3" in capsys.readouterr().err
     assert (copy / "model.safetensors").read_bytes() == before
 
 

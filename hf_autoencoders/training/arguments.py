@@ -4,7 +4,7 @@
 knobs.py           reads flags and recipe into `Arguments`
 recipes.py         recipe files
 config_knobs.py    the fields of a model's config as knobs
-knob_checks.py     ranges, and knobs that the rest of the choice makes idle
+knob_checks.py     values out of range, and knobs without effect
 """
 
 import dataclasses
@@ -65,29 +65,35 @@ class DataArguments:
     label_column: str | None = knob(None, "column of the labels (default: found by its type)")
     train_split: str = knob("train", "split to train on")
     eval_split: str | None = knob(None, "held-out split (default: test, then validation)")
-    max_train_samples: int | None = knob(None, "train on the first so many images")
-    max_eval_samples: int | None = knob(None, "evaluate on the first so many images")
+    max_train_samples: int | None = knob(None, "train on only the first so many images")
+    max_eval_samples: int | None = knob(None, "evaluate on only the first so many images")
     random_flip: bool = knob(False, "mirror each training image with probability 1/2, anew in each epoch")
-    random_crop: int = knob(0, "pad training images by so many pixels and crop at a random place, anew in each epoch")
+    random_crop: int = knob(0, "pad training images by so many pixels, and crop at a random place, anew in each epoch")
     random_resized_crop: float | None = knob(
         None,
-        "train on a random window of each original, of at least this share of the largest one that fits, resized to "
-        "--image_size; 1: only its place is random (default: the centre)",
+        "cut a random window out of each original and resize it to --image_size; its area is at least this share of "
+        "the largest window that fits; 1: only the place is random (default: the centre)",
     )
     binarize: str = knob(
         "none", "none; dynamic: Bernoulli draw from the grey level, anew in each epoch; fixed: drawn once"
     )
-    image_fit: Literal["crop", "stretch", "pad"] | None = knob(None, "how pictures reach --image_size (default: crop)")
+    image_fit: Literal["crop", "stretch", "pad"] | None = knob(
+        None, "how pictures are brought to --image_size (default: crop)"
+    )
     pixel_range: list[float] | None = knob(
-        None, "black and white of array columns and float pictures (default: 0 255, 0 1 or 0 65535, as is found)"
+        None, "black and white in arrays and float pictures (default: 0 255, 0 1 or 0 65535, found in the data)"
     )
     skip_corrupt: bool = knob(False, "leave out and count pictures that cannot be decoded (default: stop at the first)")
     unknown_labels: Literal["refuse", "ignore"] = knob(
         "refuse", "classes that only the held-out split has: refuse them, or ignore (such a picture has no class)"
     )
     streaming: bool = knob(False, "read the training images as they arrive; needs --max_train_steps")
-    stream_shuffle: int = knob(1000, "pictures of a stream that are mixed with each other, in memory as stored")
-    cache_limit_gib: float = knob(8.0, "GiB of decoded pixels of a split to keep in memory; above it: decode each time")
+    stream_shuffle: int = knob(
+        1000, "shuffle a stream in blocks of so many pictures, kept in memory as they are stored"
+    )
+    cache_limit_gib: float = knob(
+        8.0, "keep the decoded pixels of a split in memory up to so many GiB; else decode them at each access"
+    )
     dataloader_num_workers: int = knob(0, "processes that load data; 0 is fastest for images cached as tensors")
 
 
@@ -99,7 +105,7 @@ class TrainingArguments:
 
     train_batch_size: int = knob(64, "images of one micro-batch of one process")
     eval_batch_size: int = knob(
-        256, "images of one evaluation batch of one process; unless given, fewer where their pixels exceed 8 MiB"
+        256, "images of one evaluation batch of one process; fewer if their pixels exceed 8 MiB, unless you give it"
     )
     gradient_accumulation_steps: int = knob(1, "micro-batches of one optimizer step")
     num_train_epochs: float = knob(10.0, "passes over the training split")
@@ -108,15 +114,17 @@ class TrainingArguments:
         "adam", "adam, adamw, sgd; muon: Muon for the matrices of linear layers, adamw for everything else"
     )
     learning_rate: float = knob(1e-3, "step size after the warm-up")
-    lr_scheduler: Literal["constant", "linear", "cosine", "quarter_cosine"] = knob("constant", "shape over the steps")
-    lr_warmup_steps: int = knob(0, "steps in which the learning rate climbs from 0")
+    lr_scheduler: Literal["constant", "linear", "cosine", "quarter_cosine"] = knob(
+        "constant", "its shape over the steps"
+    )
+    lr_warmup_steps: int = knob(0, "steps in which the learning rate rises from 0")
     lr_end: float = knob(0.0, "learning rate at the end of a schedule that is not constant")
     lr_steps: int | None = knob(None, "steps until lr_end is reached (default: all of the run)")
     adam_beta1: float = knob(0.9, "decay of Adam's mean gradient")
     adam_beta2: float = knob(0.999, "decay of Adam's mean squared gradient")
     adam_epsilon: float = knob(1e-8, "Adam's epsilon")
     weight_decay: float = knob(
-        0.0, "share of a weight that a step takes away, times the learning rate (sgd, adam: L2 term)"
+        0.0, "a step shrinks each weight by this share times the learning rate (sgd, adam: as an L2 term)"
     )
     momentum: float = knob(0.0, "momentum of sgd")
     max_grad_norm: float = knob(0.0, "clip the gradient's norm to this; 0: off (losses in nats have large gradients)")
@@ -125,7 +133,7 @@ class TrainingArguments:
     )
     gradient_checkpointing: bool = knob(False, "recompute activations in the backward pass: less memory, more time")
     ema_weights: float | None = knob(
-        None, "decay of an average of the weights, which is evaluated and saved (DALL-E: 0.999)"
+        None, "decay of a moving average of the weights; the average is evaluated and saved (DALL-E: 0.999)"
     )
     init_output_bias: bool = knob(False, "start the decoder's output bias at the mean training image")
     exact_resume: bool = knob(False, "3 or more processes: resume bit-exactly, at the price of slower steps")
@@ -141,17 +149,18 @@ class LoggingArguments:
     eval_steps: int | None = knob(
         None,
         "steps between evaluations on the held-out split, with a new reconstructions.png; 0: only at the end (default: "
-        "ten a run of an autoencoder, fewer where they took over a tenth of its time; 0 for priors, below 100 steps)",
+        "ten in a run of an autoencoder, fewer if they would take over a tenth of its time; 0 for priors and for runs "
+        "of fewer than 100 steps)",
     )
     image_steps: int = knob(0, "steps between pictures of reconstructions in the trackers; 0: with each evaluation")
     checkpointing_steps: int | None = knob(
         None,
-        "steps between checkpoints, and one at the end (default: one at the end); 0: only when a signal stops the run",
+        "steps between checkpoints; the end is saved, too (default: only the end); 0: only when a signal stops the run",
     )
     checkpoints_total_limit: int | None = knob(
         None,
-        "keep so many checkpoints; older ones go after a new one is safe (default: all of --checkpointing_steps, and "
-        "the newest of those that a signal or the end left)",
+        "number of checkpoints to keep; older ones are deleted after a new one is complete (default: all that "
+        "--checkpointing_steps asks for, and the newest of those that a signal or the end of a run left)",
     )
 
 
@@ -167,14 +176,14 @@ class HubArguments:
     )
     hub_strategy: Literal["end", "every_save", "checkpoint"] = knob(
         "end",
-        "publish at the end; with each checkpoint; with each checkpoint and the checkpoint itself, for --resume ID",
+        "publish at the end; with each checkpoint; or that, and upload the checkpoint itself for --resume ID",
     )
     hub_private: bool = knob(False, "create the repository as a private one")
 
 
 @dataclass
 class ScheduleArguments:
-    """Weights that change over time; each ends at the config field of its name (kl_weight, ...)."""
+    """Values that change over time; each ends at the value of the config field of its name (kl_weight, ...)."""
 
     _argument_group_name = "schedules"
 
@@ -199,43 +208,47 @@ class LossArguments:
         None, "frozen net that compares pictures: efficientnet-lite0, digits, lpips-vgg, or a model of transformers"
     )
     perceptual_weight: float = knob(
-        0.1, "of the distance of its unit-normalised feature maps, beside a loss per element"
+        0.1, "weight of the distance between its unit-normalised feature maps, beside a loss per element"
     )
-    perceptual_logits_weight: float = knob(0.0, "of the distance of its logits; wants --perceptual_size")
-    perceptual_layers: list[int] = knob([], "feature maps to compare, by number, finest first (default: all)")
-    perceptual_size: int | None = knob(None, "resize pictures to so many pixels a side for it (default: as they are)")
-    adversarial_weight: float = knob(0.0, "of the discriminator's term, beside a loss per element; 0: no discriminator")
-    adversarial_loss: Literal["hinge", "softplus"] = knob("hinge", "of the game")
-    adversarial_start: int = knob(2000, "optimizer step from which on the discriminator's term counts")
-    adversarial_ramp_steps: int = knob(1000, "steps in which its weight grows from 0")
+    perceptual_logits_weight: float = knob(0.0, "weight of the distance between its logits; needs --perceptual_size")
+    perceptual_layers: list[int] = knob([], "numbers of the feature maps to compare, finest first (default: all)")
+    perceptual_size: int | None = knob(
+        None, "resize pictures for this net to so many pixels a side (default: as they are)"
+    )
+    adversarial_weight: float = knob(0.0, "weight of the discriminator's term, beside a loss per element; 0: none")
+    adversarial_loss: Literal["hinge", "softplus"] = knob("hinge", "of model and discriminator")
+    adversarial_start: int = knob(2000, "optimizer step from which the discriminator's term counts")
+    adversarial_ramp_steps: int = knob(1000, "steps in which the weight of its term grows from 0")
     adversarial_adaptive: bool = knob(
-        False, "scale its weight by the gradients at the decoder's last layer (0.1 to 10)"
+        False, "scale the weight of its term by a ratio of gradients at the decoder's last layer (0.1 to 10)"
     )
     discriminator: Literal["pooled", "patch"] = knob(
-        "pooled", "VQGAN+'s with blur and max-pool; patch: pix2pix's shape"
+        "pooled", "pooled: VQGAN+'s, with blur and max-pool; patch: the shape of pix2pix's"
     )
-    discriminator_start: int = knob(1000, "optimizer step from which on the discriminator learns")
-    discriminator_width: int = knob(64, "channels of its first level")
-    discriminator_levels: int = knob(3, "levels, each of half the resolution")
-    discriminator_learning_rate: float = knob(1e-4, "of its AdamW (0.5, 0.9)")
-    lecam_weight: float = knob(1e-3, "of LeCam's penalty, which keeps it from overfitting to few pictures")
-    r1_weight: float = knob(0.0, "of the penalty on its gradient at pictures; costs a second backward pass")
+    discriminator_start: int = knob(1000, "optimizer step from which the discriminator is trained")
+    discriminator_width: int = knob(64, "channels of the discriminator's first level")
+    discriminator_levels: int = knob(3, "levels of the discriminator; each halves the resolution")
+    discriminator_learning_rate: float = knob(1e-4, "learning rate of the discriminator's AdamW (betas 0.5, 0.9)")
+    lecam_weight: float = knob(1e-3, "weight of LeCam's penalty, against a discriminator that overfits to few pictures")
+    r1_weight: float = knob(
+        0.0, "weight of the penalty on the discriminator's gradient at pictures; costs a second backward pass"
+    )
 
 
 @dataclass
 class JudgingArguments:
-    """What reconstructions of photographs are judged by when the run ends."""
+    """How reconstructions of photographs are evaluated when the run ends."""
 
     _argument_group_name = "metrics of photographs"
 
     feature_model: str | None = knob(
-        None, "net whose eyes judge the finished model, one that no loss has seen: efficientnet-lite1, digits, or a "
-        "model of transformers"
+        None, "net whose features evaluate the finished model; take another one than in the loss: efficientnet-lite1, "
+        "digits, or a model of transformers"
     )  # fmt: skip
-    feature_size: int | None = knob(None, "resize pictures to so many pixels a side for it (default: as they are)")
+    feature_size: int | None = knob(None, "resize pictures for it to so many pixels a side (default: as they are)")
 
 
-# What decides the weights and the order of the data: a resumed run must not change it.
+# Knobs that decide the weights and the order of the data: a resumed run must not change them.
 FIXED = frozenset(
     [
         "model_type",

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""From knobs and a task to a run: folder, data, model, optimizer, checkpoint, in the order of their needs."""
+"""Builds a run from knobs and a task: folder, data, model, optimizer, checkpoint, in this order."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -44,12 +44,12 @@ def build_run(
     """A run that is ready to train, resumed where that was asked for.
 
     Args:
-        task: what is trained; nothing of it was read or built before.
+        task: what is trained; its `read` and `build` were not called yet.
         say: prints a line; called on the main process only.
         after_checkpoint: is called on every process with the run and the folder of each new checkpoint.
 
     Raises:
-        ValueError: whatever in the knobs, the folder, the data or the checkpoint does not fit; nothing was lost.
+        ValueError: knobs, folder, data or checkpoint do not fit; no result was deleted.
     """
     folder = Path(arguments.run.output_dir or task.default_folder())
     arguments.run.output_dir = str(folder)
@@ -128,10 +128,10 @@ Batches = Callable[[int], Iterator[dict[str, Tensor]]]
 
 
 def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> tuple[int | None, Batches]:
-    """(optimizer steps an epoch, or None of a stream; the micro-batches from an optimizer step on, without end)."""
+    """Returns (optimizer steps of an epoch, None for a stream; optimizer step -> endless micro-batches from it on)."""
     training, workers = arguments.training, arguments.data.dataloader_num_workers
     if not hasattr(task.train_set, "__len__"):
-        # From where the stream stands: a checkpoint holds its position, which steps do not tell.
+        # A stream continues at its own position, which a checkpoint holds: it does not follow from the step.
         return None, lambda step: task.train_set.batches(training.train_batch_size, workers, task.collate)
     plan = BatchPlan(
         len(task.train_set), training.train_batch_size, training.gradient_accumulation_steps, accelerator.num_processes,
@@ -146,10 +146,10 @@ def plan_batches(arguments: Arguments, accelerator: Accelerator, task: Task) -> 
 def evaluation_steps(arguments: Arguments, total: int, passes: int | None, processes: int = 1) -> int:
     """Steps between evaluations; 0: only at the end.
 
-    Unless the user says, EVALUATIONS in `total` steps, or fewer: they take no more than 1 / EVALUATIONS of the time.
+    By default there are EVALUATIONS in `total` steps, or fewer, so that they take at most 1 / EVALUATIONS of the time.
 
     Args:
-        passes: forward passes of one image that an evaluation costs; None: too dear to be done unasked.
+        passes: cost of an evaluation, in forward passes of one image; None: too slow to be done by default.
     """
     if arguments.logging.eval_steps is not None:
         return arguments.logging.eval_steps
@@ -188,7 +188,7 @@ def resume(run: Run, say: Callable[[str], None]) -> None:
     if refused:
         name = refused[0]
         raise ValueError(
-            f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a run that goes on "
+            f"{path} was trained with {name} {changes[name][0]!r}, now it is {changes[name][1]!r}: a resumed run "
             "keeps its model, seed and batches."
         )
     load_checkpoint(run, path)
@@ -200,7 +200,7 @@ def resume(run: Run, say: Callable[[str], None]) -> None:
 
 
 def begin_branch(run: Run, say: Callable[[str], None]) -> None:
-    """The folder becomes what it was at the step where this run goes on; what came later is set aside, not lost."""
+    """Brings the folder back to the step where this run continues. Later checkpoints are set aside, not deleted."""
     if run.arguments.run.resume:
         run.checkpoints.set_aside(run.step, run.log.path, say)
     run.log.keep(run.log.lines)
@@ -212,4 +212,4 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _silent(text: str):
-    """Of the other processes only the main one speaks."""
+    """For all processes but the main one: prints nothing."""

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
 PICTURES = 24  # in the sheet of reconstructions
-MEASURED_IMAGES = 5120  # at most, of the training split, to measure the latents' spread on
+MEASURED_IMAGES = 5120  # at most so many training images are used to measure the latents' spread
 MEASURED_BYTES = 2**26  # and at most so many bytes of their pixels: 85 RGB images of 256x256
-COUNTED_VALUES = 2**28  # of the pixels of held-out images whose codes are counted; 10,000 images of MNIST are 2**23
+COUNTED_VALUES = 2**28  # pixel values of held-out images whose codes are counted; 10,000 images of MNIST have 2**23
 
 
 class AutoencoderTask(Task):
@@ -52,8 +52,8 @@ class AutoencoderTask(Task):
 
     Attributes:
         images: training and held-out split. processor: the image processor that is saved with the model.
-        perceptual: what a frozen net adds to the loss, if the run has one.
-        feature_net: whose eyes judge the finished model, if the run asks for it.
+        perceptual: the loss term of a frozen net, if the run has one.
+        feature_net: the net whose features evaluate the finished model, if the run asks for it.
     """
 
     collate = staticmethod(collate_bytes)
@@ -90,7 +90,7 @@ class AutoencoderTask(Task):
         return {**count, "fingerprint": train.fingerprint}
 
     def measured(self) -> dict[str, Any]:
-        """Another version of a decoder, or --cache_limit_gib, could give other last digits of the same pictures."""
+        """The variance: with another decoder or --cache_limit_gib, its last digits could differ in a resumed run."""
         return {"data_variance": self.variance()}
 
     def keep_measured(self, core: nn.Module, values: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class AutoencoderTask(Task):
         return {**batch, "pixel_values": scaled(batch["pixel_values"])}
 
     def begin(self, run: "Run") -> None:
-        """Before the first step of a new run the codebook sees the first global batch, as a whole."""
+        """Before the first step of a new run, the codebook is initialised from the whole first global batch."""
         run.core.defer_state_updates(True)
         if run.step == 0:
             micro_batches = islice(run.batches(0), self.arguments.training.gradient_accumulation_steps)
@@ -145,7 +145,7 @@ class AutoencoderTask(Task):
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def evaluate(self, run: "Run", model: nn.Module) -> dict[str, float]:
-        """NMSE is relative to the training pixels; the relaxed ELBO is taken at the temperature that training is at."""
+        """NMSE is relative to the training pixels; the relaxed ELBO uses the temperature that the training has now."""
         return evaluate(
             model, self.held_out_batches(run.accelerator.process_index, run.accelerator.num_processes),
             accelerator=run.accelerator, seed=self.arguments.run.seed, data_variance=self.variance(),
@@ -224,13 +224,14 @@ class AutoencoderTask(Task):
             example.save(folder / EXAMPLE)
 
     def measure_latents(self, run: "Run", model: nn.Module) -> None:
-        """Mean and spread of the training latents, for the config: latent diffusion and sampling read them.
+        """Writes mean and spread of the training latents into the config, for latent diffusion and sampling.
 
-        On the same images on every process, so that all agree, without augmentation, so that a resumed run agrees with
-        one that nobody stopped; on no more images than the run has trained on. What the user gave stays.
+        Every process uses the same images, so that all get the same values. The images are not augmented, so that a
+        resumed run gets the values of an unbroken one. They are at most as many as the run has trained on. A field that
+        the user set keeps its value.
         """
         images = self.images.train
-        if not hasattr(images, "plain_batch"):  # a stream: the held-out images stand in for it
+        if not hasattr(images, "plain_batch"):  # a stream cannot be read again: use the held-out images
             images = self.images.eval
         training = self.arguments.training
         per_step = training.train_batch_size * training.gradient_accumulation_steps * run.accelerator.num_processes
@@ -254,9 +255,9 @@ class AutoencoderTask(Task):
         return self.processor.postprocess(self.images.eval.batch([0])["pixel_values"])[0]
 
     def codes_of_example(self, run: "Run", model: nn.Module, example: Image.Image) -> dict[str, Any]:
-        """The tokens of `example`, and how often each code stands for one of the first held-out images.
+        """The tokens of `example`, and how often each code occurs in the first held-out images.
 
-        On every process alike, since processes that share out a model's weights must call it equally often.
+        Every process computes the same: with sharded weights, all processes must call the model equally often.
         """
         if self.codebook_size is None:
             return {}
@@ -286,10 +287,10 @@ class AutoencoderTask(Task):
 def read_images(
     accelerator: Accelerator, arguments: Arguments, num_channels: int | None = None
 ) -> tuple[FittedProcessor, ImageSplits]:
-    """The main process reads first, so that the others find what it downloaded. `num_channels`: if no knob says it."""
+    """The main process reads first, so that the others find its download. `num_channels`: if no knob gives it."""
     data, model = arguments.data, arguments.model
     if data.image_fit is not None and "image_size" not in model:
-        raise ValueError("--image_fit says how pictures reach --image_size: give both.")
+        raise ValueError("--image_fit says how pictures are brought to --image_size: give both.")
     if data.random_resized_crop is not None and ("image_size" not in model or data.image_fit not in (None, "crop")):
         raise ValueError(
             "--random_resized_crop cuts windows of the shape of --image_size: give it, and no --image_fit."
@@ -359,11 +360,11 @@ def describe_losses(losses: LossArguments) -> str:
     if losses.perceptual_model is not None:
         weights = {"feature maps": losses.perceptual_weight, "logits": losses.perceptual_logits_weight}
         said = " + ".join(f"{weight:g} x distance of {what}" for what, weight in weights.items() if weight)
-        lines.append(f"  + {said} in the eyes of {losses.perceptual_model}")
+        lines.append(f"  + {said} in the net {losses.perceptual_model}")
     if losses.adversarial_weight:
         lines.append(
             f"  + {losses.adversarial_weight:g} x {losses.adversarial_loss} term of a {losses.discriminator} "
-            f"discriminator, which learns from step {losses.discriminator_start} and counts from step "
+            f"discriminator, which is trained from step {losses.discriminator_start} and counts from step "
             f"{losses.adversarial_start}"
         )
     return "".join(f"\n{line}" for line in lines)

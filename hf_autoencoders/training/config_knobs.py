@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The fields of a model's config as knobs: their names, their values out of flags, and the config that they make."""
+"""The fields of a model's config as knobs: their names, how flags become values, and the config itself."""
 
 import argparse
 import dataclasses
@@ -23,9 +23,9 @@ def config_fields(model_type: str) -> dict[str, Any]:
 
 
 def check_fields(arguments: Arguments) -> None:
-    """Raises what the config raises for a field of a wrong type or out of range: before any data are read.
+    """Raises the error of the config for a field of a wrong type or out of range, before any data are read.
 
-    Where the size of the pictures is not known yet, one stands in for it that the strides divide.
+    If the size of the pictures is not known yet, the check uses a size that the strides divide.
     """
     levels = arguments.model.get("block_out_channels")
     side = 2 ** min(16, max(5, len(levels) - 1 if isinstance(levels, list) else 0))
@@ -48,7 +48,7 @@ def build_config(arguments: Arguments, measured: dict[str, Any]) -> PreTrainedCo
         )
         raise ValueError(
             f"{flags_of(ignored)}: never read by this {arguments.model_type} ({choice}); leave it out "
-            "(over a recipe: --name null)."
+            "(to remove it from a recipe: --name null)."
         )
     return config
 
@@ -69,7 +69,7 @@ def add_config_flags(parser: argparse.ArgumentParser, model_type: str) -> None:
 
 
 def field_docs(config_class: type) -> dict[str, str]:
-    """Field -> what the docstrings of the class and of those above it say of it, the nearest first.
+    """Field -> its text in the docstring of the class, else in that of the nearest base class.
 
     An entry of `Args:` begins with the field's name, or with several names, and a type in brackets:
     `name, other (`type`): words`.
@@ -107,7 +107,7 @@ def _arity(hint: Any) -> dict[str, Any]:
 
 
 def config_value(name: str, text: str | list[str], hint: Any) -> Any:
-    """A config field's value out of its flag. The strict config checks types, so this only reads YAML."""
+    """The value of a config field from its flag, read as YAML. The strict config checks the type."""
     if not isinstance(text, list):
         return text if hint is str else _scalar(name, text)
     values = [_scalar(name, item) for item in text]
@@ -120,4 +120,4 @@ def _scalar(name: str, text: str) -> Any:
     try:
         return yaml.load(text, Loader=NumbersLoader)
     except yaml.YAMLError:
-        raise ValueError(f"--{name}: {text!r} is no value.") from None
+        raise ValueError(f"--{name}: {text!r} cannot be read as a value.") from None

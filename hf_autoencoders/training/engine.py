@@ -30,22 +30,22 @@ from .schedules import Schedule
 from .task import Task
 
 
-YOUNG_STEPS = 1000  # of a stream, which has no epochs: until then a codebook's health is not judged
+YOUNG_STEPS = 1000  # a stream has no epochs: there a codebook is not judged before this step
 
 
 @dataclass
 class Run:
-    """All that the loop needs, and where it stands. `assembly.build_run` makes it.
+    """Everything that the loop needs, and how far the run has come. `assembly.build_run` makes it.
 
     Attributes:
         task: what is trained. adversary: the second player, if there is one.
         model: the *prepared* model: gradients synchronise only through it.
-        batches: gives the micro-batches from an optimizer step on, without end.
+        batches: optimizer step -> the micro-batches from that step on, without end.
         after_checkpoint: is called on every process with the new checkpoint's folder.
         total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
         eval_steps: optimizer steps between evaluations; 0: only at the end.
         step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
-        metrics: of the last evaluation, with its step. named_cures: remedies that were printed already.
+        metrics: (step, metrics) of the last evaluation. named_cures: kinds of advice that were printed already.
         lock: keeps other runs out of the folder, until it is released or the process ends.
         saved: the step of the newest checkpoint. changes: knobs that resumes changed, each with its step.
     """
@@ -77,7 +77,7 @@ class Run:
 
     @cached_property
     def core(self) -> nn.Module:
-        """The model without the wrappers that synchronise gradients, for what changes none."""
+        """The model without the wrappers that synchronise gradients. Use it only where no gradient is computed."""
         return self.accelerator.unwrap_model(self.model)
 
     @cached_property
@@ -89,7 +89,7 @@ def train(run: Run, stop: StopSignal | None = None) -> bool:
     """Trains to `run.total_steps`. False if a signal stopped it before, after a checkpoint.
 
     Args:
-        stop: one that is watched already, and longer than this takes.
+        stop: a signal handler that is active already; None: a handler for the training only.
     """
     task, adversary, accelerator = run.task, run.adversary, run.accelerator
     model, optimizer = run.model.train(), run.optimizer
@@ -123,21 +123,21 @@ def train(run: Run, stop: StopSignal | None = None) -> bool:
 
 
 def leave_last_checkpoint(run: Run) -> None:
-    """What a longer training can start from, unless the run is to leave no checkpoints."""
+    """Saves the last step, so that a longer training can continue there; not if the run keeps no checkpoints."""
     if run.arguments.logging.checkpointing_steps != 0 and run.saved != run.step:
         save_checkpoint(run)
     elif run.accelerator.is_main_process:
-        run.checkpoints.prune()  # a run that was killed before it could has left one too many
+        run.checkpoints.prune()  # a run that was killed before it pruned left one checkpoint too many
 
 
 def with_adversary(adversary: Adversary | None, output: Any, batch: dict[str, Tensor], step: int):
-    """(the model's loss with the adversary's term, that term for the log)"""
+    """Returns (the model's loss plus the adversary's term, that term for the log)."""
     term = adversary.generator_term(output, batch, step) if adversary is not None else None
     return (output.loss, {}) if term is None else (output.loss + term, {"adversarial_term": term})
 
 
 def finish_step(run: Run, progress: Progress, stop: StopSignal) -> bool:
-    """What is due after an optimizer step, in this order; False if a signal ends the run here."""
+    """Does what is due after an optimizer step, in this order. False if a signal ends the run here."""
     logging = run.arguments.logging
     progress.advance()
     if due(run, logging.logging_steps) or run.step == run.total_steps:
@@ -158,7 +158,7 @@ def finish_step(run: Run, progress: Progress, stop: StopSignal) -> bool:
 
 
 def catch_up(run: Run, progress: Progress):
-    """The evaluation that a signal left out, when the run is resumed."""
+    """In a resumed run: does the evaluation that was due when a signal stopped the run before it."""
     if run.step and due(run, run.eval_steps) and run.evaluated < run.step:
         write_evaluation(run, progress)
 
@@ -173,7 +173,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float):
 
 
 def clip_gradient(run: Run) -> dict[str, Tensor]:
-    """Clips where the run asks for it; the norm before clipping, for the log."""
+    """Clips the gradient if --max_grad_norm is set. Returns its norm before clipping, for the log."""
     limit = run.arguments.training.max_grad_norm
     if not limit:
         return {}
@@ -182,7 +182,7 @@ def clip_gradient(run: Run) -> dict[str, Tensor]:
 
 
 def write_log(run: Run, progress: Progress):
-    """One line of metrics.jsonl and of the screen: means over the window, and the codebook's health."""
+    """Writes one line to metrics.jsonl and to the screen: means since the last line, and the codebook's health."""
     means, health = run.window.flush(run.step)
     record = {
         "step": run.step,
@@ -204,8 +204,8 @@ def write_log(run: Run, progress: Progress):
 
 
 def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None, progress: Progress):
-    """Says what is wrong with codebook and adversary, each kind once."""
-    # Codebooks wake up in the first epoch: before its end nothing is wrong yet.
+    """Prints what is wrong with the codebook and the adversary, and which knob helps; each kind once."""
+    # In the first epoch many codes are unused. That is normal, so nothing is reported before its end.
     young = run.step < (run.steps_per_epoch or YOUNG_STEPS)
     found = health.cures(run.core.config) if health is not None and not young else []
     found += run.adversary.cures(means) if run.adversary is not None else []
@@ -217,7 +217,7 @@ def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None,
 
 
 def write_evaluation(run: Run, progress: Progress):
-    """Metrics of the held-out split, of the averaged weights where the run keeps them."""
+    """Measures the held-out split, with the averaged weights if the run keeps them, and logs the metrics."""
     metrics = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
     run.evaluated = run.step
     run.log.append({"step": run.step, **metrics})
@@ -237,7 +237,7 @@ def write_picture(run: Run):
 
 
 def save_picture(run: Run, name: str):
-    """What the model paints now, in the run's folder. A collective call."""
+    """Saves the current picture of the task in the run's folder. A collective call."""
     picture, writes = picture_of_run(run), run.accelerator.is_main_process
     with saving(Path(run.arguments.run.output_dir), writes) as place:
         if writes:
@@ -245,7 +245,7 @@ def save_picture(run: Run, name: str):
 
 
 def save_checkpoint(run: Run) -> Path:
-    """A whole checkpoint, after making sure that no loss of the window and no weight is nonsense."""
+    """Writes a checkpoint, after a check that all losses since the last one and all weights are finite."""
     run.window.gather(run.step)
     check_weights_finite(run)
     state = {
@@ -270,9 +270,9 @@ def save_checkpoint(run: Run) -> Path:
 
 
 def check_data(run: Run, path: Path) -> None:
-    """Raises ValueError where `path` was trained on other data; what was measured on it then stays in force.
+    """Raises ValueError if `path` was trained on other data; else the values that were measured then are used again.
 
-    A checkpoint of version 0.1 does not say.
+    A checkpoint of version 0.1 does not say which data it was trained on, so it passes.
     """
     then = run.checkpoints.state(path).get("data") or {}
     now = run.data_identity
@@ -286,7 +286,7 @@ def check_data(run: Run, path: Path) -> None:
 
 
 def load_checkpoint(run: Run, path: Path):
-    """Puts `run` where it stood when `path` was written. No file is changed."""
+    """Gives `run` the state that it had when `path` was written. No file is changed."""
     state = run.checkpoints.state(path)
     averages, stream, adversary = run.checkpoints.load(path)
     if run.averages is not None:

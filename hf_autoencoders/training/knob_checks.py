@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What is checked of knobs before anything else is done: ranges, and knobs that the rest of the choice makes idle."""
+"""Checks of the knobs before anything else is done: values out of range, and knobs without effect."""
 
 from .arguments import Arguments
 
 
 def check_arguments(arguments: Arguments):
-    """Raises ValueError for values out of range, and for knobs that the rest of the choice makes idle."""
+    """Raises ValueError for values out of range, and for knobs that have no effect beside the others."""
     training, logging, run, data = arguments.training, arguments.logging, arguments.run, arguments.data
     for group, names in (
         (
@@ -53,7 +53,8 @@ def _refuse_idle(arguments: Arguments):
     for condition, names, why in idle:
         if condition and names & given:
             raise ValueError(
-                f"{flags_of(sorted(names & given))}: has no effect {why}; leave it out (over a recipe: --name null)."
+                f"{flags_of(sorted(names & given))}: has no effect {why}; leave it out (to remove it from a recipe: "
+                "--name null)."
             )
 
 

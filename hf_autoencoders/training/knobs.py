@@ -29,7 +29,7 @@ from .knob_checks import check_arguments
 from .recipes import drop_overridden, find_recipe, list_recipes, read_recipe, recipe_flags
 
 
-# What people type who come from transformers' Trainer, diffusers or other projects, and the name that it has here.
+# Names of knobs in transformers' Trainer, diffusers and other projects -> the name of the same knob here.
 NAMES_ELSEWHERE = {
     "batch_size": "train_batch_size",
     "per_device_train_batch_size": "train_batch_size",
@@ -83,13 +83,13 @@ class Parser(HfArgumentParser):
 
 @dataclass(frozen=True)
 class KnobTable:
-    """What a command that trains can be told.
+    """The knobs of one training command.
 
     Args:
         prog, description: of --help.
         groups: dataclass of each field of `Arguments` (run, data, training, logging, hub, schedules).
-        model_types: values that `model_type` may have. One: it is no flag, and only recipes of this type are taken.
-        default_type: the `model_type` where neither flag nor recipe says it.
+        model_types: values that `model_type` may have. If there is one only, it is no flag, and no other recipe fits.
+        default_type: the `model_type` if neither flag nor recipe gives it.
         model: dataclass of the model's own knobs; None: the fields of the config of the `model_type` are the knobs.
         check: raises ValueError for knobs that do not fit; may fill in defaults.
         never_read: names in `groups` that this command does not read.
@@ -186,7 +186,7 @@ class KnobTable:
 
 
 def _early(argv: list[str], *names: str) -> str | None:
-    """The value of one flag, read before the others can be known."""
+    """The value of one flag, read before the parser of all flags can be built."""
     parser = Parser(add_help=False)
     parser.add_argument(*names, dest="value")
     return parser.parse_known_args(argv)[0].value
@@ -198,7 +198,7 @@ def _filled(group: type, given: dict[str, Any]) -> Any:
 
 
 def check_autoencoder_knobs(arguments: Arguments) -> None:
-    """Raises for knobs that do not fit, and for fields of the config that no config of this model can have."""
+    """Raises ValueError for knobs that do not fit, and for config fields with values that the config refuses."""
     check_arguments(arguments)
     if arguments.run.init_from is None:  # else the fields are changes of the config that the saved model has
         check_fields(arguments)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The start and the stop of a process: the accelerator with its guards, CPU threads, and signals."""
+"""The start and the stop of a process: the accelerator and its checks, CPU threads, signals."""
 
 import atexit
 import ctypes
@@ -43,8 +43,8 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
         log_with=_trackers(run.report_to),
         project_dir=run.output_dir,
         kwargs_handlers=[
-            # The codebook's statistics are reduced inside the quantizer; a broadcast would only hide one that is not.
-            # Buckets rebuilt after the first step change the order of sums between 3 or more processes after a restart.
+            # The quantizer itself sums its statistics over processes; a broadcast of buffers would hide a missing sum.
+            # DDP rebuilds its buckets after the first step: with 3 or more processes, a restart sums in another order.
             DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=training.exact_resume)
         ],
     )
@@ -105,14 +105,14 @@ def describe_launch(accelerator: Accelerator, threads: int) -> str:
 
 
 class Stopped(BaseException):
-    """A signal arrived where nothing is lost by ending at once. Its text is the signal's name."""
+    """A signal arrived after everything was saved, so the process ends at once. The text is the signal's name."""
 
 
 class StopSignal:
     """SIGTERM and SIGINT end the training after the step at hand; all processes agree on which step that is.
 
-    Repeated signals change nothing, to the end of the process: a launcher passes on what its whole group has received
-    already, and what ends well ends with exit code 0.
+    Repeated signals are ignored until the process ends. A launcher forwards a signal that its whole process group has
+    received already, and a run that ended well must exit with code 0.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -131,7 +131,7 @@ class StopSignal:
     def __exit__(self, *exception):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if self.group is not None and torch.distributed.is_initialized():  # else all groups were taken down already
+        if self.group is not None and torch.distributed.is_initialized():  # else all groups are destroyed already
             torch.distributed.destroy_process_group(self.group)
 
     def agreed(self) -> bool:
@@ -143,7 +143,7 @@ class StopSignal:
         return bool(told.item())
 
     def end_at_once(self) -> None:
-        """From now on a signal, also one that was received already, raises Stopped: everything is saved."""
+        """Everything is saved: from now on a signal raises Stopped, and one that came before raises it here."""
         if self.agreed():
             raise Stopped(self.received or "a signal to another process")
         self.ends_at_once = True
@@ -158,7 +158,7 @@ class StopSignal:
 
 
 def ignore_signals() -> None:
-    """While the interpreter takes itself down, a repeated signal would turn its exit code into the signal's."""
+    """While the interpreter shuts down, a repeated signal would replace its exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
@@ -187,11 +187,14 @@ def _installed(tracker: str) -> bool:
 
 
 def prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
-    """DeepSpeed wants the batch size, which Accelerate reads off a prepared loader and ours is not one, and it clips
-    gradients itself: "auto" would be 1.0, whatever --max_grad_norm says. Not run yet."""
+    """Gives DeepSpeed the batch size and the limit of the gradient's norm. Not run yet.
+
+    Accelerate takes the batch size from a prepared loader, and ours is not prepared. DeepSpeed clips gradients itself:
+    "auto" would mean 1.0, whatever --max_grad_norm says.
+    """
     if arguments.training.ema_weights is not None and accelerator.state.deepspeed_plugin.zero_stage == 3:
         raise ValueError(
-            "--ema_weights does not work with DeepSpeed ZeRO-3, which takes the weights apart; use stage 1 or 2."
+            "--ema_weights does not work with DeepSpeed ZeRO-3, which shards the weights; use stage 1 or 2."
         )
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
     settings["train_micro_batch_size_per_gpu"] = arguments.training.train_batch_size
@@ -199,7 +202,7 @@ def prepare_for_deepspeed(accelerator: Accelerator, arguments: Arguments):
 
 
 def keep_losses_in_float32(accelerator: Accelerator) -> None:
-    """FSDP2 in 16 bits: accelerate's policy rounds every output, and so nats per image to three digits."""
+    """For FSDP2 in 16 bits: accelerate's policy rounds every output; nats per image would keep three digits."""
     plugin = accelerator.state.fsdp_plugin
     if hasattr(policy := plugin.mixed_precision_policy, "output_dtype"):
         plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=None)
@@ -216,15 +219,15 @@ def keep_freed_memory() -> None:
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt") and any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (1 << 30, 1 << 25)):
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # only now: it ends glibc's own raising of the other
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # second: it stops glibc from raising the first limit itself
 
 
 def complain(script: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
     """One line on stderr, and `code` to exit with.
 
     Args:
-        script: whose name the line begins with.
-        everywhere: False for what all processes notice alike; the first of them says it.
+        script: the line begins with this name.
+        everywhere: False for an error that all processes have alike: only the first prints it.
     """
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0 or everywhere:

@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Recipes: flat YAML files of knobs.
 
-A recipe is turned into flags that stand before those of the command line, so that a flag overrides the recipe, and both
-pass the same checks. Recipes are data that people pass on: nothing in one can become another flag, and a small file
-cannot grow in memory.
+A recipe is turned into flags that stand before those of the command line. So a flag overrides the recipe, and both pass
+the same checks. A recipe may come from a stranger: no value in it can become another flag, and a small file cannot
+become large in memory.
 """
 
 import re
@@ -19,7 +19,7 @@ Scalar = (str, int, float, bool, type(None))
 
 
 class NumbersLoader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; refuses references, which a small file can grow by, and double keys."""
+    """Reads 1e-3 as a number, as YAML 1.2 does. Refuses double keys, and references, by which a small file grows."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.events.AliasEvent):
@@ -29,7 +29,7 @@ class NumbersLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-            raise yaml.constructor.ConstructorError(problem=f"{twice[0]!r} stands there twice")
+            raise yaml.constructor.ConstructorError(problem=f"{twice[0]!r} is there twice")
         return super().construct_mapping(node, deep)
 
 
@@ -47,7 +47,7 @@ def find_recipe(name: str) -> Path:
     """The file `name`, or the recipe of that name that comes with this package (also under its path in a checkout).
 
     Raises:
-        ValueError: neither is there.
+        ValueError: there is neither such a file nor such a recipe.
     """
     path, shipped = Path(name), shipped_recipes()
     if path.is_file():
@@ -116,7 +116,7 @@ def recipe_flags(recipe: dict[str, Any]) -> list[str]:
 
 def _item(name: str, value: Any) -> str:
     if isinstance(value, str) and value.startswith("-"):
-        raise ValueError(f"{name} of the recipe holds {value!r}, which would be a flag of its own.")
+        raise ValueError(f"{name} of the recipe holds {value!r}, which would be read as a flag.")
     return _text(value)
 
 

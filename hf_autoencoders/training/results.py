@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a run is judged by and what it leaves: metrics, the trained model, a picture, metrics.json."""
+"""The results of a run: evaluates the model, and saves the model, a picture and metrics.json."""
 
 import datetime
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def weights_to_judge(run: "Run") -> Iterator[torch.nn.Module]:
-    """The model in eval mode with the weights that count: the averaged ones where the run keeps them."""
+    """The model in eval mode, with the averaged weights if the run keeps them."""
     run.model.eval()
     try:
         if run.averages is None:
@@ -40,7 +40,7 @@ def weights_to_judge(run: "Run") -> Iterator[torch.nn.Module]:
 
 @torch.no_grad()
 def evaluate_run(run: "Run") -> dict[str, float]:
-    """Metrics of the whole held-out split; measured once a step. A collective call."""
+    """Metrics of the whole held-out split; measured at most once for each step. A collective call."""
     if run.metrics is None or run.metrics[0] != run.step:
         with weights_to_judge(run) as model:
             run.metrics = (run.step, run.task.evaluate(run, model))
@@ -49,32 +49,32 @@ def evaluate_run(run: "Run") -> dict[str, float]:
 
 @torch.no_grad()
 def picture_of_run(run: "Run") -> Image.Image:
-    """What the model paints now. A collective call."""
+    """The current picture of the task. A collective call."""
     with weights_to_judge(run) as model:
         return run.task.picture(run, model)
 
 
 @torch.no_grad()
 def check_weights_finite(run: "Run") -> None:
-    """Raises TrainingDiverged, on every process, where a weight is no number: nothing of it is saved. Collective.
+    """Raises TrainingDiverged on every process if a weight is NaN or infinite: it is not saved. A collective call.
 
-    The loss does not tell: the last one was computed before the last update.
+    The loss does not show it: the last loss was computed before the last update.
     """
     wrong = torch.zeros((), device=run.accelerator.device)
     for tensor in (*run.core.parameters(), *run.core.buffers()):  # a codebook may be a buffer
         if tensor.is_floating_point():
-            own = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # of a sharded one
+            own = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # this process's shard
             wrong += (~own.isfinite()).sum()
     if run.accelerator.reduce(wrong, reduction="sum").item():
         raise TrainingDiverged(
-            f"Weights are no numbers after step {run.step}; they were not saved, and the last checkpoint was kept. A "
+            f"Weights are NaN or infinite after step {run.step}: not saved, and the last checkpoint was kept. A "
             "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
         )
 
 
 @torch.no_grad()
 def save_model(run: "Run") -> None:
-    """Saves the trained model; an earlier one stays until the new one is whole. A collective call."""
+    """Saves the trained model; an earlier one stays until the new one is complete. A collective call."""
     check_weights_finite(run)
     folder = Path(run.arguments.run.output_dir)
     with weights_to_judge(run) as model, saving(folder, run.accelerator.is_main_process) as place:
@@ -84,7 +84,7 @@ def save_model(run: "Run") -> None:
 
 @torch.no_grad()
 def judge(run: "Run") -> dict[str, Any]:
-    """Evaluates what was saved, and saves pictures, cards and metrics.json; gives what that says. A collective call."""
+    """Evaluates the saved model; saves pictures, cards and metrics.json, and returns its content. A collective call."""
     folder, writes = Path(run.arguments.run.output_dir), run.accelerator.is_main_process
     own = {**run.task.record(run), **record_of_start(run.task.parent)}
     record = {"metrics": evaluate_run(run), **own, **describe_run(run)}
@@ -97,13 +97,13 @@ def judge(run: "Run") -> dict[str, Any]:
 
 
 def save_results(run: "Run") -> dict[str, Any]:
-    """The model first, so that a mistake in the held-out split does not lose it; then `judge`. A collective call."""
+    """Saves the model, then calls `judge`: a mistake in the held-out split cannot lose the model. A collective call."""
     save_model(run)
     return judge(run)
 
 
 def describe_run(run: "Run") -> dict[str, Any]:
-    """How the metrics of any task came about."""
+    """The entries of metrics.json that every task has: how the run was made."""
     arguments, training = run.arguments, run.arguments.training
     processes = run.accelerator.num_processes
     return {

@@ -84,7 +84,7 @@ def settle_knobs(arguments: Arguments, own: Mapping[str, Any], may_change: Colle
         name = refused[0]
         raise ValueError(
             f"{flags_of(refused)}: would change the net of --init_from {arguments.run.init_from} (its {name} is "
-            f"{own[name]!r}): leave it out (over a recipe: --name null)."
+            f"{own[name]!r}): leave it out (to remove it from a recipe: --name null)."
         )
     return {**own, **asked}
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a run trains: the one object that an autoencoder, a prior over its codes and latent diffusion each write."""
+"""What the training loop trains. Autoencoder, prior and latent diffusion each have a subclass of `Task`."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -27,20 +27,20 @@ def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Task:
-    """What is trained, on what, how it is judged, and what it leaves. The loop knows nothing else of a model.
+    """What is trained, on which data, how it is evaluated, and what it saves. The loop knows nothing else of a model.
 
     `assembly.build_run` calls `read`, then `build`; the loop calls `begin` before step 0 and `step` for each
-    micro-batch; `evaluate`, `picture` and `save` get the model in eval mode with the weights that count (the averaged
-    ones where the run keeps them), and every process calls them at the same time.
+    micro-batch. `evaluate`, `picture`, `save_model` and `save_rest` get the model in eval mode, with the averaged
+    weights if the run keeps them; every process calls them at the same time.
 
     Attributes:
         arguments: the knobs.
-        train_set: what it is trained on, after `read`: map-style with `__getitems__` (a whole batch) and `set_epoch`,
-            or an iterable one, which has no length.
-        collate: what a DataLoader makes of the entries of `train_set`.
-        schedules: numbers over time that the model's forward takes, after `build`; they are logged.
-        codebook_size: K where the output has `image_tokens` to be counted, after `build`.
-        picture_file: what `picture` is saved as with each evaluation; None: it takes too long to be drawn on the way.
+        train_set: the training data, set by `read`: map-style with `__getitems__` (a whole batch) and `set_epoch`, or
+            iterable, without a length.
+        collate: the collate function of the DataLoader: entries of `train_set` -> batch.
+        schedules: values that change over time and that the model's forward takes; set by `build`, and logged.
+        codebook_size: K if the model's output has `image_tokens`, which are counted; set by `build`.
+        picture_file: file of `picture`, saved at each evaluation; None: it takes too long to draw during training.
         shards: False for a model that each process must hold whole.
         parent: the saved model that --init_from names, after `read`; a task that takes one reads it there.
     """
@@ -57,7 +57,7 @@ class Task:
         self.arguments = arguments
 
     def default_folder(self) -> Path:
-        """Where the run goes if --output_dir does not say."""
+        """The output folder if --output_dir is not given."""
         raise NotImplementedError
 
     def fixed_knobs(self) -> Collection[str]:
@@ -77,36 +77,36 @@ class Task:
         raise NotImplementedError
 
     def build_adversary(self, model: nn.Module) -> Adversary | None:
-        """The second player, equal on every process; None for a task without one. `model`: as `build` gave it."""
+        """The second player, equal on every process; None for a task without one. `model`: the result of `build`."""
         return None
 
     def data_identity(self) -> dict[str, Any]:
-        """What a resumed run must find again of its data, by names for people; it is part of each checkpoint."""
+        """Facts about the data that a resumed run must find unchanged, by readable names. Part of each checkpoint."""
         return {}
 
     def measured(self) -> dict[str, Any]:
-        """What was measured on the data and stays in force when the run goes on; it is part of each checkpoint."""
+        """Values that were measured on the data and that a resumed run uses again. Part of each checkpoint."""
         return {}
 
     def keep_measured(self, core: nn.Module, values: dict[str, Any]) -> None:
-        """Takes over what `measured` gave when the run began; {} of a checkpoint that does not say."""
+        """Uses the values that `measured` returned when the run began; {} if the checkpoint has none."""
 
     def describe(self, run: "Run") -> str:
         """Lines on the model and its loss, printed before the first step."""
         raise NotImplementedError
 
     def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `step` takes, from what `collate` made and the loop has brought to the device."""
+        """Makes the input of `step` from a batch of `collate`, which is on the device already."""
         return batch
 
     def begin(self, run: "Run") -> None:
-        """Called once before the first step, of a resumed run, too (`run.step` > 0)."""
+        """Called once before the first step, also in a resumed run (`run.step` > 0)."""
 
     def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
         """One forward of the prepared model in training, on one micro-batch of this process.
 
         Returns an output with `loss` (a mean over the micro-batch). Its other scalars are logged; an adversary reads
-        `reconstruction`. What a task adds to the loss it adds here.
+        `reconstruction`. A task that adds terms to the loss adds them here.
 
         Args:
             step: optimizer steps done.
@@ -114,35 +114,35 @@ class Task:
         return model(**batch)
 
     def update_state(self, core: nn.Module) -> None:
-        """Once an optimizer step, after the last micro-batch's forward: what changes the model without a gradient."""
+        """Changes the model without a gradient: once an optimizer step, after the forward of the last micro-batch."""
 
     def evaluate(self, run: "Run", model: nn.Module) -> dict[str, float]:
         """Metrics of the whole held-out split, each image counted once."""
         raise NotImplementedError
 
     def evaluation_passes(self) -> int | None:
-        """What `evaluate` costs, in forward passes of one image, after `build`; None: too dear to be done unasked."""
+        """Cost of `evaluate` in forward passes of one image, after `build`; None: too slow to be done by default."""
         return None
 
     def picture(self, run: "Run", model: nn.Module) -> Image.Image:
-        """What the model paints now."""
+        """A picture that shows what the model does now."""
         raise NotImplementedError
 
     def record(self, run: "Run") -> dict[str, Any]:
-        """What metrics.json says beside metrics and what every run says (`results.describe_run`)."""
+        """This task's own entries of metrics.json. `results.describe_run` adds the entries that every run has."""
         raise NotImplementedError
 
     def save_model(self, run: "Run", model: nn.Module, folder: Path) -> None:
-        """The trained model, first of all: nothing that happens later may lose it.
+        """Saves the trained model. It is called before anything else is saved: no later error can lose the model.
 
-        `folder` is empty, here and in `save_rest`: what the main process writes there goes to the run's folder, in
-        place of files of the same names, as soon as everything is written.
+        `folder` is empty, here and in `save_rest`. As soon as the method has ended, the files that the main process
+        wrote there replace the files of the same names in the run's folder.
         """
         raise NotImplementedError
 
     def save_rest(self, run: "Run", model: nn.Module, folder: Path, record: dict[str, Any]) -> None:
-        """Pictures, cards and what is measured at the end. May add to `record`, which becomes metrics.json."""
+        """Saves pictures, cards and what is measured at the end. May add to `record`, the content of metrics.json."""
 
     def closing_lines(self, run: "Run", folder: Path) -> list[str]:
-        """What is printed when everything is saved."""
+        """The lines that are printed when everything is saved."""
         return [str(folder)]
