@@ -303,8 +303,8 @@ def name_code_elsewhere(folder: Path) -> None:
 
 
 SPOILED = {
-    "NaN in the weights": (spoil_weights(float("nan")), "hold no numbers (NaN or infinity) in 1 of "),
-    "infinity in the weights": (spoil_weights(float("inf")), "hold no numbers (NaN or infinity) in 1 of "),
+    "NaN in the weights": (spoil_weights(float("nan")), "hold NaN or infinity in 1 of "),
+    "infinity in the weights": (spoil_weights(float("inf")), "hold NaN or infinity in 1 of "),
     "code elsewhere": (name_code_elsewhere, "which is no file of code beside it"),
     "no metrics.json": (remove("metrics.json"), "metrics.json is missing"),
     "no metrics": (give_metrics(metrics={}), "has no `metrics`"),

@@ -77,7 +77,7 @@ def check_weights_of_run(run: SavedRun) -> None:
             )
     if wrong:
         raise RunError(
-            f"The weights in {run.folder} hold no numbers (NaN or infinity) in {len(wrong)} of {len(expected)} "
+            f"The weights in {run.folder} hold NaN or infinity in {len(wrong)} of {len(expected)} "
             f"tensors, such as {min(wrong)}: the run diverged."
         )
 

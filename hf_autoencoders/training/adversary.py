@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The second player of the loop: a net with an optimizer of its own, which learns from what the model paints.
+"""The second player of the loop: a net with an optimizer of its own, which is trained on the model's reconstructions.
 
 for each micro-batch:
     output = task.step(model, batch, step)
@@ -36,11 +36,10 @@ class Adversary:
     of `step`; draws must come from torch's global generator, whose state each checkpoint holds for every process.
 
     Args:
-        net: equal on all processes when it is built (the caller has seeded torch); `attach` makes sure.
+        net: equal on all processes (the caller has seeded torch); `attach` copies that of the first process to all.
         optimizer: of the net's parameters.
         learning_rate: a function of the step.
-        start: the model's optimizer step at which the game begins. Before it, `generator_term` is not asked for, and
-            the net is not trained.
+        start: the model's optimizer step at which the net's training begins. Before it, `term` is not called either.
         every: the net is trained on each `every`-th step from `start` on.
     """
 
@@ -60,7 +59,7 @@ class Adversary:
     # -- what a subclass writes ----------------------------------------------------------------------------------------
 
     def term(self, output: Any, batch: dict[str, Tensor], step: int) -> Tensor:
-        """What the model pays: a scalar, a mean over the micro-batch, already weighted.
+        """The term that is added to the model's loss: a scalar, a mean over the micro-batch, already weighted.
 
         Called while the net's parameters take no gradient. `output`: what `task.step` gave, with `loss` and
         `reconstruction` (B, C, H, W) in [-1, 1], both in the graph.
@@ -68,17 +67,17 @@ class Adversary:
         raise NotImplementedError
 
     def loss(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """(what the net learns from: a scalar, a mean over the micro-batch; further scalars for the log).
+        """Returns (the loss of the net: a scalar, a mean over the micro-batch; further scalars for the log).
 
         `reconstruction` (B, C, H, W) in [-1, 1] has no graph; `batch["pixel_values"]` are the pictures.
         """
         raise NotImplementedError
 
     def after_step(self, step: int) -> None:
-        """Called after each step of the net's optimizer: for state that follows the step as a whole."""
+        """Called after each step of the net's optimizer: for state that changes once a step."""
 
     def cures(self, means: dict[str, float]) -> list[str]:
-        """What is wrong, by the scalars of a window of the log, and the knob that mends it: lines for people."""
+        """Lines of advice: what is wrong, by the means since the last line of the log, and which knob helps."""
         return []
 
     # -- what the loop calls -------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ class Adversary:
             return self.term(output, batch, step)
 
     def update(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """One micro-batch of the net's training, where it is due; its scalars for the log, `adversary_loss` first."""
+        """Trains the net on one micro-batch, if it is due. Returns scalars for the log, `adversary_loss` first."""
         if not self.due(step):
             return {}
         accelerator = self.accelerator
@@ -122,7 +121,7 @@ class Adversary:
         return {"adversary_loss": loss.detach(), **{name: value.detach() for name, value in scalars.items()}}
 
     def average_gradients(self) -> None:
-        """The mean over all processes; a parameter that a process did not use counts as zero there."""
+        """Replaces gradients by their mean over all processes. Where a parameter has no gradient, it counts as zero."""
         if self.accelerator.num_processes == 1:
             return
         parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]

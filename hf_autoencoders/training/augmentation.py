@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Crop, flip and binarise pictures by draws that are keyed by (seed, epoch, image).
 
-A draw is a hash, never the state of a generator: workers, processes, batch sizes and restarts change nothing. And it is
-computed for a whole batch at once: a torch.Generator for each image would take 7 microseconds to draw 784 numbers.
+A draw is a hash and not the state of a generator: workers, processes, batch sizes and restarts change nothing. It is
+computed for a whole batch at once; a torch.Generator for each image would take 7 microseconds to draw 784 numbers.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MASK_64 = (1 << 64) - 1
 
 
 def _signed(number: int, bits: int = 64) -> int:
-    """The two's complement reading, as torch's integers wrap."""
+    """`number` as a signed integer (two's complement), since torch's integers wrap in this way."""
     number &= (1 << bits) - 1
     return number - (1 << bits) if number >> (bits - 1) else number
 
@@ -55,8 +55,8 @@ def _uniform_integers(keys: Tensor, stop: int) -> Tensor:
 def _pixel_noise(keys: Tensor, pixels: int) -> Tensor:
     """Uniform multiples of 2**-24 in [0, 1): (B,) keys -> (B, pixels) float32.
 
-    32-bit integers, in place: four times as fast as 64-bit ones, which CPUs do not multiply side by side. The key
-    enters by an exclusive or and by an odd factor, so two images never share a shifted sequence.
+    It uses 32-bit integers, in place: four times as fast as 64-bit ones, for which CPUs have no vector product. The key
+    enters by an exclusive or and by an odd factor, so the noise of one image is never a shifted copy of another's.
     """
     counters = hash_keys(0, 0, 0, torch.arange(pixels)).to(torch.int32)
     low, odd = keys.to(torch.int32), (keys >> 32).to(torch.int32) | 1
@@ -73,12 +73,12 @@ class Augmentation:
     Args:
         random_flip: mirror left and right with probability 1/2.
         random_crop: pixels by which each side is padded (its edge repeated) before a crop of the old size is taken.
-        binarize: `dynamic` draws each pixel from Bernoulli(grey level) anew in each epoch; `fixed` draws once. Neither
-            is the static binarised MNIST of Larochelle, whose draw was published as a file.
-        random_resized_crop: take a random window of each photograph, of the shape of the target and of at least this
-            share of the largest such window, and resize that (1: the largest window at a random place). It is cut out
-            of the original when that is decoded; None: the centre.
-        seed: of all four.
+        binarize: `dynamic` draws each pixel from Bernoulli(grey level), again in each epoch; `fixed` draws once.
+            Neither is the static binarised MNIST of Larochelle, whose draw was published as a file.
+        random_resized_crop: take a random window of each photograph and resize it. The window has the shape of the
+            target and at least this share of the area of the largest such window (1: the largest window at a random
+            place). It is cut out of the original when that is decoded. None: the centre.
+        seed: of all draws.
     """
 
     random_flip: bool = False
@@ -96,12 +96,12 @@ class Augmentation:
             raise ValueError(f"`random_resized_crop` is a share in (0, 1], got {self.random_resized_crop}.")
 
     def for_evaluation(self) -> "Augmentation":
-        """Evaluation sees whole pictures as they are, binarised once, by other draws than training."""
+        """For evaluation: no flips and crops; pixels are binarised once, with other draws than in training."""
         binarize = "none" if self.binarize == "none" else "fixed"
         return Augmentation(binarize=binarize, seed=self.seed ^ 0x5EED)
 
     def windows(self, index: Tensor, epoch: int, height: int, width: int) -> list[CropWindow] | None:
-        """What to cut out of each photograph, (B,) int64 -> B windows that are resized to (height, width)."""
+        """The window to cut out of each photograph: (B,) int64 -> B windows, which are resized to (height, width)."""
         if self.random_resized_crop is None:
             return None
         draws = [_shift_right(hash_keys(self.seed, epoch, p, index), 11, 64).double() / 2**53 for p in (5, 6, 7)]
@@ -112,7 +112,7 @@ class Augmentation:
         ]
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """(B, C, H, W) uint8 and what identifies each image, (B,) int64 -> uint8 of the same shape."""
+        """uint8 (B, C, H, W) and a number that identifies each image, (B,) int64 -> uint8 of the same shape."""
         if self.random_crop:
             images = self._crop(images, index, epoch)
         if self.random_flip:

@@ -78,9 +78,9 @@ def training_batches(
 ) -> Iterator[dict[str, Tensor]]:
     """Micro-batches from optimizer step `step` on, without end.
 
-    The data set hears of each epoch (`set_epoch`) before its first batch is asked for, since augmentation is keyed by
-    (seed, epoch, index). The loader has a generator of its own: each iterator draws a seed for its workers, and from
-    the global generator that draw would shift the noise of every later step of a resumed run.
+    `set_epoch` of the data set is called before the first batch of each epoch, since augmentation is keyed by (seed,
+    epoch, index). The loader has a generator of its own: each iterator draws a seed for its workers, and if it drew
+    from the global generator, the noise of all later steps of a resumed run would change.
     """
     while True:
         epoch = step // plan.steps_per_epoch
@@ -96,7 +96,7 @@ def training_batches(
 
 
 def affordable(images: int, image_shape: Sequence[int], most_bytes: int) -> int:
-    """So many images, or as many fewer as have at most so many bytes of float32 pixels; at least one.
+    """`images`, or fewer, so that their float32 pixels take at most `most_bytes`; at least one.
 
     >>> affordable(256, (1, 28, 28), 2**23), affordable(256, (3, 256, 256), 2**23)
     (256, 10)
@@ -105,7 +105,7 @@ def affordable(images: int, image_shape: Sequence[int], most_bytes: int) -> int:
 
 
 def eval_batch_size(arguments: "Arguments", image_shape: Sequence[int]) -> int:
-    """--eval_batch_size where it was given; else its default, or fewer of large pictures."""
+    """--eval_batch_size if it was given; else its default, or fewer if the pictures are large."""
     size = arguments.training.eval_batch_size
     return size if "eval_batch_size" in arguments.given else affordable(size, image_shape, EVAL_BYTES)
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Folders of checkpoints: their names, their seals, and which of them are ours to delete."""
+"""Folders of checkpoints: their names, their manifests, and which of them may be deleted."""
 
 import hashlib
 import importlib.metadata
@@ -38,7 +38,7 @@ def seal(folder: Path, step: int, processes: int):
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what decides a result."""
+    """Installed versions of the libraries that decide a result."""
     return {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate")}
 
 
@@ -65,13 +65,13 @@ def what_is_wrong(folder: Path) -> str | None:
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
-    """Folders that have the exact name of a checkpoint, the one of the first step first."""
+    """Folders that have the exact name of a checkpoint, in the order of their steps."""
     found = [path for path in folder.glob(f"{PREFIX}*") if step_of(path) >= 0 and path.is_dir()]
     return sorted(found, key=step_of)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a run wrote this folder as it is called: no link, no renamed copy, no other folder of that name."""
+    """Whether a run wrote this folder under this name: not a link, a renamed copy, or another folder of this name."""
     try:
         step = json_of(path / MANIFEST)["step"]
     except (OSError, ValueError, TypeError, KeyError):
@@ -91,7 +91,7 @@ def delete_checkpoint(path: Path) -> None:
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """All of a run, those that were set aside and half ones, too; and the folders, where nothing else is in them."""
+    """Deletes all checkpoints of a run, also incomplete ones and those set aside, and then the empty folders."""
     for name in (WRITING, LEAVING):
         shutil.rmtree(folder / name, ignore_errors=True)
     for place in (*folder.glob(f"{SET_ASIDE}*"), folder):
@@ -105,7 +105,7 @@ def delete_checkpoints(folder: Path) -> None:
 
 
 def step_of(path: Path) -> int:
-    """-1 of what has not exactly the name of a checkpoint."""
+    """The step in the name of a checkpoint; -1 if this is not exactly such a name."""
     found = re.fullmatch(rf"{PREFIX}(\d{{8,}})", path.name)
     return int(found.group(1)) if found else -1
 

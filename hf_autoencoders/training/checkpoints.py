@@ -1,16 +1,16 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Checkpoints that are whole or not there, and a resume that is exact.
+"""Checkpoints that are complete or not there, and an exact resume.
 
 A checkpoint is written as a hidden folder beside its final place, sealed with a manifest (SHA-256 of every file, step,
 number of processes) and then renamed. Only after that are older ones pruned. A reader checks every checksum before it
-reads a single value, so nothing is loaded that this module did not write as it stands.
+reads a single value, so it loads only files that this module wrote and nobody changed.
 
     checkpoints/
       .writing/                     of a run that was killed here; never read
       set-aside-1/                  later checkpoints of a run that went back to an earlier one, with their log
       checkpoint-00000300/
         manifest.json               step, processes, versions, {file: sha256}
-        state.json                  what the loop knows besides tensors
+        state.json                  the state of the loop besides tensors
         model.safetensors           weights and buffers (codebooks, their statistics)
         averages.safetensors        averaged weights, if the run keeps them
         adversary.bin               the adversary's net and optimizer, if the run has one
@@ -56,7 +56,7 @@ from .optimizers import own_options
 from .storage import flush_to_disk, one_line_if_full
 
 
-ASKED = "asked"  # in the state: whether the run was told to write this one and keep it
+ASKED = "asked"  # key of the state: whether --checkpointing_steps asked for this checkpoint
 
 
 def save_state_file(path: Path, state: Any):
@@ -69,8 +69,8 @@ class Checkpoints:
     Args:
         accelerator: whose prepared model, optimizer and random states are saved. All methods are collective.
         folder: where they lie; on storage that all machines share.
-        total_limit: how many to keep. None keeps all that the run was told to write (`asked` in their state), and the
-            newest of the others: of those that a signal or the end of the run left.
+        total_limit: how many to keep. None: all that --checkpointing_steps asked for (`asked` in their state), and the
+            newest of the others, which a signal or the end of a run left.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, total_limit: int | None = None):
@@ -79,14 +79,14 @@ class Checkpoints:
         self.total_limit = total_limit
 
     def all(self) -> list[Path]:
-        """Folders of checkpoints, oldest first. Whatever else lies there is no business of ours."""
+        """Folders of checkpoints, oldest first. Other files there are ignored."""
         return all_checkpoints(self.folder)
 
     def set_aside(self, after: int, log: Path, tell: Callable[[str], None]) -> None:
-        """Moves the checkpoints behind step `after`, with a copy of the log, out of the way of a new branch.
+        """Moves the checkpoints after step `after`, with a copy of the log, into a folder of their own.
 
-        Else they would count as the newest: `latest` would return to them, and pruning would keep them and delete the
-        new ones. A collective call.
+        Otherwise they would count as the newest: `latest` would resume from them, and pruning would keep them and
+        delete the new ones. A collective call.
         """
         later = [path for path in self.all() if step_of(path) > after]
         if later and self.accelerator.is_main_process:
@@ -95,9 +95,9 @@ class Checkpoints:
             aside.mkdir()
             if log.exists():
                 shutil.copy2(log, aside)
-            for path in reversed(later):  # a kill in between leaves a shorter branch, which is still one
+            for path in reversed(later):  # a kill in between leaves the earlier ones, without a gap
                 os.replace(path, aside / path.name)
-            tell(f"Set aside in {aside}: {', '.join(path.name for path in later)}, of steps that are trained anew.")
+            tell(f"Set aside in {aside}: {', '.join(path.name for path in later)}, of steps that are trained again.")
         self.accelerator.wait_for_everyone()
 
     def save(
@@ -111,8 +111,8 @@ class Checkpoints:
         """Writes checkpoint number `step`, then prunes.
 
         Args:
-            state: what the loop knows besides tensors; `asked` in it says that the run was told to keep this one.
-            stream: where this process stands in a stream of data.
+            state: of the loop, besides tensors. `asked` in it: --checkpointing_steps asked for this checkpoint.
+            stream: the position of this process in a stream of data.
             adversary: state of the second player, equal on every process.
 
         Raises:
@@ -123,7 +123,7 @@ class Checkpoints:
             with one_line_if_full(str(path), "what was saved before was kept"):
                 self._save(path, step, state, averages, stream, adversary)
         except BaseException:
-            if self.accelerator.is_main_process:  # a half one on a full disk is in the way of everything else
+            if self.accelerator.is_main_process:  # on a full disk, half a checkpoint takes space that other files need
                 shutil.rmtree(self.folder / WRITING, ignore_errors=True)
             raise
         return path
@@ -173,14 +173,14 @@ class Checkpoints:
         return path
 
     def state(self, path: Path) -> dict[str, Any]:
-        """The `state` that `save` was given; nothing is put back yet."""
+        """The `state` that `save` was given; nothing is restored yet."""
         return json_of(path / STATE)
 
     def load(self, path: Path) -> tuple[dict[str, Tensor] | None, Any, dict[str, Any] | None]:
-        """Puts weights, optimizer and random states back; gives what else `save` got, (averages, stream, adversary).
+        """Restores weights, optimizer and random states. Returns what else `save` got: (averages, stream, adversary).
 
         Raises:
-            ValueError: written by another number of processes, or a random state that cannot be put back.
+            ValueError: written by another number of processes, or a random state that cannot be restored.
         """
         manifest = json_of(path / MANIFEST)
         processes = self.accelerator.num_processes
@@ -219,7 +219,7 @@ class Checkpoints:
             raise ValueError(f"There is no checkpoint {path}.")
         problem = what_is_wrong(path)
         if problem:
-            raise ValueError(f"{path} is no whole checkpoint: {problem}.")
+            raise ValueError(f"{path} is not a complete checkpoint: {problem}.")
         return path
 
     def _check_shared(self, folder: Path):
@@ -230,7 +230,7 @@ class Checkpoints:
                 )
 
     def _check_random_state(self, path: Path):
-        """Accelerate passes over a random state that it cannot restore, with a line at log level info."""
+        """Raises ValueError for a random state that was not restored: Accelerate only logs it, at level info."""
         rank = self.accelerator.process_index
         saved = load_tensors(path / f"random_states_{rank}.pkl")
         numpy_saved, numpy_now = saved["numpy_random_seed"], np.random.get_state()
@@ -252,7 +252,7 @@ class Checkpoints:
         shutil.rmtree(leaving, ignore_errors=True)
 
     def prune(self) -> None:
-        """Deletes what is more than the run keeps. To be called on the main process."""
+        """Deletes the checkpoints that the run does not keep. To be called on the main process."""
         ours = [path for path in self.all() if is_ours(path)]
         if self.total_limit is None:
             ours = [path for path in ours if not json_of(path / STATE).get(ASKED, True)]

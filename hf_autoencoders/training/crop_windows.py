@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Windows cut out of photographs before they are resized, and JPEGs decoded at no larger a scale than they need."""
+"""Windows cut out of photographs before they are resized, and JPEGs decoded at the smallest scale that suffices."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ..models.image_reading import EXIF_ORIENTATION, upright
 
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-MARGIN = 2  # a JPEG is decoded at twice the wanted scale at least, so that the resize still has pixels to filter
+MARGIN = 2  # a JPEG is decoded at twice the wanted size at least, so that the resize can filter
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CropWindow:
 
 
 def cut_window(image: Image.Image, window: CropWindow) -> Image.Image:
-    """The window of a picture as its EXIF orientation shows it; a JPEG is decoded at 1/2, 1/4 or 1/8 if that does."""
+    """The window of an upright picture (EXIF orientation); a JPEG is decoded at 1/2, 1/4 or 1/8 if that suffices."""
     width, height = image.size
     stored = image.size
     if _orientation(image) in SIDEWAYS:
@@ -51,7 +51,7 @@ def cut_window(image: Image.Image, window: CropWindow) -> Image.Image:
     left, top, right, bottom = window.box(height, width)
     shrink = min((bottom - top) / window.height, (right - left) / window.width) / MARGIN
     if shrink > 1:
-        image.draft(None, (math.ceil(stored[0] / shrink), math.ceil(stored[1] / shrink)))  # does nothing but for JPEG
+        image.draft(None, (math.ceil(stored[0] / shrink), math.ceil(stored[1] / shrink)))  # has an effect on JPEG only
     image.load()
     image = upright(image)
     across, along = image.width / width, image.height / height
@@ -61,7 +61,7 @@ def cut_window(image: Image.Image, window: CropWindow) -> Image.Image:
 
 
 def cut_array(picture: np.ndarray, window: CropWindow) -> np.ndarray:
-    """The window of (H, W), (H, W, C) or (C, H, W)."""
+    """The window of an array (H, W), (H, W, C) or (C, H, W)."""
     first = picture.ndim == 3 and picture.shape[0] in (1, 3, 4) and picture.shape[2] not in (1, 3, 4)
     height, width = picture.shape[1:] if first else picture.shape[:2]
     left, top, right, bottom = map(round, window.box(height, width))

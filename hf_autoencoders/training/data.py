@@ -6,9 +6,9 @@
       split     train, and test / validation / a held-out tenth
       decode    once into memory (CachedImages), or at each access where that would not fit or originals are cropped
                 (DecodedImages), or as they arrive (StreamingImages)      uint8 (N, C, H, W)
-      serve     crop, flip, binarise, keyed by (seed, epoch, image)       {"pixel_values": float32 (B, C, H, W)}
+      augment   crop, flip, binarise, keyed by (seed, epoch, image)       {"pixel_values": float32 (B, C, H, W)}
 
-Randomness here is a hash of (seed, epoch, image), never the state of a generator: workers, processes, batch sizes and
+Random draws are a hash of (seed, epoch, image), not the state of a generator: workers, processes, batch sizes and
 restarts change nothing.
 """
 
@@ -35,9 +35,9 @@ __all__ = [
     "collate", "collate_bytes", "load_images", "scaled",
 ]  # fmt: skip
 
-HOLD_OUT = 0.1  # share of the training split held out where a data set has no split to evaluate on
+HOLD_OUT = 0.1  # share of the training split that is held out if a data set has no split for evaluation
 STREAM_EVAL_IMAGES = 4096  # held-out images of a stream, unless `max_eval_samples` says otherwise
-LOOKED_AT = 256  # pictures whose sizes and modes are looked at before the first is decoded
+LOOKED_AT = 256  # pictures whose sizes and modes are read before the first one is decoded
 
 
 @dataclass
@@ -45,11 +45,11 @@ class ImageSplits:
     """What to train on and what to evaluate on.
 
     Args:
-        name: as it was asked for.
+        name: the name that was asked for.
         train: `CachedImages`, `DecodedImages` or `StreamingImages`.
         eval: `CachedImages` or `DecodedImages`.
         train_split, eval_split: names of the splits; a held-out part is called "train (held out)".
-        notes: what a user should know of choices made here; logged as warnings, too.
+        notes: choices made here that a user should know; logged as warnings, too.
     """
 
     name: str
@@ -92,23 +92,23 @@ def load_images(
             method `look_at`, that is called first, with up to `LOOKED_AT` training pictures that are not decoded yet.
         dataset_config: configuration of a Hub data set that has several.
         image_column, label_column: default: found by their types.
-        train_split: split to train on; the only one where there is no "train".
-        eval_split: default: the first of test, validation, valid, val; else a tenth of the training split, the same
-            one for every seed.
-        max_train_samples, max_eval_samples: the first so many.
-        random_flip, random_crop, random_resized_crop, binarize, seed: see `Augmentation`; evaluation is binarised once
-            and never moved.
-        pixel_range: (black, white) of arrays, and of pictures with more than 8 bits. Default: 0..255, or 0..1 of
-            floats, 0..65535 of uint16, found in the data; any other value is refused.
-        skip_corrupt: leave out pictures that cannot be decoded, and count them, in place of stopping at the first.
+        train_split: split to train on; if there is no "train", the only split.
+        eval_split: default: the first of test, validation, valid, val; else a tenth of the training split, which
+            does not depend on the seed.
+        max_train_samples, max_eval_samples: use only the first so many pictures.
+        random_flip, random_crop, random_resized_crop, binarize, seed: see `Augmentation`; evaluation is binarised once,
+            without flips and crops.
+        pixel_range: (black, white) of arrays, and of pictures with more than 8 bits. Default: found in the data
+            (0..255, for floats also 0..1, for uint16 also 0..65535); data that fit none of these are refused.
+        skip_corrupt: leave out and count pictures that cannot be decoded; False: stop at the first.
         unknown_labels: what to do with classes that only the evaluation split has: "refuse", or "ignore" (no class).
-        streaming: read as the images arrive; nothing is downloaded whole.
-        stream_shuffle: pictures of a stream that are mixed with each other, kept in memory as they are stored.
+        streaming: read the images as they arrive; the data set is not downloaded as a whole.
+        stream_shuffle: a stream is shuffled in blocks of so many pictures, kept in memory as they are stored.
         cache_limit_gib: GiB of decoded pixels of one split that a process keeps in memory; above it, images are
             decoded at each access.
 
     Raises:
-        DataError: missing or empty data set, split or column, a corrupt image (with its row), an unfit one.
+        DataError: a data set, split or column is missing or empty; an image is corrupt or unusable (names its row).
     """
     augmentation = Augmentation(random_flip, random_crop, binarize, random_resized_crop, seed)
     for knob, value in (("max_train_samples", max_train_samples), ("max_eval_samples", max_eval_samples)):
@@ -151,7 +151,7 @@ def _process() -> tuple[int, int]:
 
 @dataclass
 class _Choice:
-    """The knobs that every split shares, and what they led to."""
+    """The knobs that all splits share, and notes on the choices made."""
 
     name: str
     image_column: str | None
@@ -191,7 +191,7 @@ class _Choice:
         return self.splits(trained, held_out, train, eval_part[1])
 
     def splits(self, train: Images, evaluation: IndexedImages, train_split: str, eval_split: str) -> ImageSplits:
-        """Refuses images to be judged by that are of another size, which would be seen at the end only."""
+        """Refuses held-out images of another size now; training would notice it at the end only."""
         shapes = ["x".join(map(str, part.image_shape)) for part in (train, evaluation)]
         if shapes[0] != shapes[1]:
             raise DataError(
@@ -201,12 +201,12 @@ class _Choice:
         return ImageSplits(self.name, train, evaluation, train_split, eval_split, self.notes)
 
     def divide(self, tables: dict[str, Any], train: str, evaluation: str | None) -> tuple[tuple, tuple]:
-        """(table, split name, row numbers) to train on and to evaluate on, holding out where needed."""
+        """(table, split name, row numbers) for training and for evaluation; holds out rows if there is one split."""
         table = tables[train]
         if evaluation is not None and evaluation != train:
             return (table, train, None), (tables[evaluation], evaluation, None)
         if evaluation == train:
-            self.say(f"Evaluation uses the images it was trained on (`eval_split` is {evaluation!r}).")
+            self.say(f"Evaluation uses the training images (`eval_split` is {evaluation!r}).")
             return (table, train, None), (table, train, None)
         if len(table) < 2:
             raise DataError(f"Split {train!r} of {self.name!r} holds {len(table)} images: too few to hold some out.")
@@ -233,7 +233,7 @@ class _Choice:
         return Rows(table, split, column, labels, None if labels is None else names, numbers, self.pixel_range)
 
     def look_at(self, rows: Rows) -> None:
-        """Shows pictures to a `to_uint8` that decides by them how many channels to make."""
+        """Shows pictures to a `to_uint8` that chooses its number of channels by them."""
         if hasattr(self.to_uint8, "look_at"):
             chosen = rows.evenly_spaced(LOOKED_AT)
             headers = [open_header(cell, rows.where(row)) for row, cell in zip(chosen, rows.cells(chosen), strict=True)]
@@ -244,7 +244,7 @@ class _Choice:
                     header.close()
 
     def images(self, rows: Rows, augmentation: Augmentation) -> IndexedImages:
-        """The split in memory, or decoded at each access where it would be larger than the limit."""
+        """The split in memory, or decoded at each access if it is larger than the limit."""
         decoded = DecodedImages(rows, self.to_uint8, augmentation, self.skip_corrupt)
         size = len(rows) * np.prod(decoded.image_shape) / 2**30
         if augmentation.random_resized_crop is not None:
@@ -265,7 +265,7 @@ class _Choice:
     # -- streams --
 
     def stream(self, streams, train, evaluation, limits, augmentation: Augmentation) -> ImageSplits:
-        """Training images as they arrive; the held-out ones in memory."""
+        """Training images are read as they arrive; held-out images are in memory."""
         stream, limit = streams[train], limits[1] or STREAM_EVAL_IMAGES
         column = find_image_column(_stream_features(stream, train, self.name), self.image_column)
         names = getattr(stream.features.get(find_label_column(stream.features, self.label_column)), "names", None)
@@ -289,7 +289,7 @@ class _Choice:
         return self.splits(images, held_out, train, name)
 
     def hold_out(self, stream: Any, split: str, column: str, limit: int) -> tuple[Any, frozenset[int]]:
-        """Up to `limit` pictures, about each tenth of those read, chosen by their own bytes; and their keys."""
+        """About every tenth picture, chosen by a hash of its bytes, up to `limit` pictures; and their keys."""
         held: dict[int, dict[str, Any]] = {}
         first, read = None, 0
         for row in share_of(_undecoded(stream)):
@@ -318,7 +318,7 @@ def _stream_features(stream: Any, split: str, name: str) -> dict[str, Any]:
 
 
 def _undecoded(stream: Any) -> Any:
-    """All image columns as they are stored."""
+    """The stream with all image columns as they are stored, not decoded."""
     for column in [name for name, feature in (stream.features or {}).items() if holds_encoded_images(feature)]:
         stream = undecoded(stream, column)
     return stream

@@ -4,7 +4,7 @@
     step 0          discriminator_start              adversarial_start          + adversarial_ramp_steps
     |  the model alone  |  the discriminator learns      |  its term grows          |  its term counts in full
 
-A discriminator that counts before it knows anything ruins reconstructions: it is trained first, and its term is ramped.
+An untrained discriminator ruins reconstructions. So it is trained first, and then the weight of its term grows.
 """
 
 from typing import Any
@@ -26,8 +26,8 @@ from .schedules import Schedule, linear
 
 
 LECAM_DECAY = 0.999  # of the averages of the logits, as 1d-tokenizer
-STRONGEST, WEAKEST = 10.0, 0.1  # of the adaptive weight
-TOO_SURE, ASLEEP = 0.98, 0.52  # accuracies of the discriminator: it learns nothing any more, or nothing yet
+STRONGEST, WEAKEST = 10.0, 0.1  # limits of the adaptive factor
+TOO_SURE, NEAR_CHANCE = 0.98, 0.52  # accuracies at which the discriminator does not help the model
 MOST_SHARE = 0.8  # of the gradient at the decoder's last layer
 
 
@@ -46,14 +46,14 @@ class Player(nn.Module):
 
 
 class DiscriminatorGame(Adversary):
-    """Trains the discriminator, and gives the model its term.
+    """Trains the discriminator, and computes the adversarial term of the model's loss.
 
     Args:
         player: the discriminator.
         knobs: see `LossArguments`.
         last_layer: a weight of the decoder's last layer: there the term's share of the gradient is measured.
         per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
-            term is multiplied by their number, as in latent diffusion's autoencoders.
+            term is multiplied by the number of pixel values, as in latent diffusion's autoencoders.
         measure_every: steps between measurements of that share (a second backward pass through the discriminator).
     """
 
@@ -126,17 +126,17 @@ class DiscriminatorGame(Adversary):
     # -- for people ----------------------------------------------------------------------------------------------------
 
     def cures(self, means: dict[str, float]) -> list[str]:
-        """What is wrong in a window of the log, and the knob that mends it."""
+        """What is wrong since the last line of the log, and which knob helps."""
         if "discriminator_accuracy_real" not in means:
             return []
         accuracy = (means["discriminator_accuracy_real"] + means["discriminator_accuracy_fake"]) / 2
         found = []
         if accuracy > TOO_SURE:
             found.append(
-                f"the discriminator is right {accuracy:.0%} of the time, so its gradient says little: a lower "
+                f"the discriminator is right {accuracy:.0%} of the time, so the model learns little from it: a lower "
                 "--discriminator_learning_rate, --r1_weight or a smaller --discriminator_width weaken it."
             )
-        if accuracy < ASLEEP:
+        if accuracy < NEAR_CHANCE:
             found.append(
                 f"the discriminator is right {accuracy:.0%} of the time, hardly above chance: a higher "
                 "--discriminator_learning_rate, or a later --adversarial_start, gives it time to learn."

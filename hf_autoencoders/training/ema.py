@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A moving average of the weights, which keeps the model's buffers (an EMA codebook among them) with it."""
+"""A moving average of the weights. The model's buffers, such as an EMA codebook, are not averaged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +68,7 @@ class AveragedWeights:
         names = {name for name, _ in self.parameters}
         if names != set(state):
             raise ValueError(
-                f"The averaged weights of another model: names that do not match: {sorted(names ^ set(state))}."
+                f"The averaged weights belong to another model; names that do not match: {sorted(names ^ set(state))}."
             )
         for (name, _), average in zip(self.parameters, self.averages, strict=True):
             average.copy_(_sharded_like(state[name].to(average.device), average))

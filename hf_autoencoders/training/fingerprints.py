@@ -43,7 +43,7 @@ def fingerprint(count: int, read: Callable[[Sequence[int]], Iterable[Any]], kind
 
 
 def identity(pictures: Any, labels: Tensor | None) -> dict[str, str]:
-    """What a run that goes on must find again: the `fingerprint` of its pictures, and one of their classes (N,)."""
+    """What a resumed run must find unchanged: the `fingerprint` of its pictures, and one of their classes (N,)."""
     found = {"fingerprint": pictures.fingerprint}
     if labels is not None:
         found["fingerprint of the classes"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
@@ -70,7 +70,7 @@ def _name(cell: Any) -> str:
 
 
 def _size(cell: Any) -> int:
-    """Bytes; 0 of what is missing."""
+    """Number of bytes; 0 if the picture is missing."""
     if not isinstance(cell, dict):
         return 0 if cell is None else np.asarray(cell).nbytes
     if cell.get("bytes"):

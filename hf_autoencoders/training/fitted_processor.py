@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The image processor of a run whose pictures decide what it is: their size and their number of channels."""
+"""The image processor of a run: the pictures decide its size and number of channels, unless the user does."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from ..models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
 
 class FittedProcessor:
-    """An image processor for pictures like those it is shown first, where the user gave no size or channel count.
+    """An image processor that fits the first pictures, if the user gave no size or number of channels.
 
-    Grey pictures among coloured ones become three equal channels; a coloured picture where all that were shown are grey
-    is a ValueError. Used while the data set is read (`load_images(to_uint8=...)`). Pictures keep their size unless
-    --image_size was given, and a picture of another size is then refused by the reader; the saved processor resizes to
-    the model's size.
+    It is used while the data set is read (`load_images(to_uint8=...)`). Grey pictures among coloured ones become three
+    equal channels. If the first pictures are all grey, a later coloured one is a ValueError. Without --image_size,
+    pictures keep their size, and the reader refuses a picture of another size; the saved processor resizes to the
+    model's size.
     """
 
     def __init__(self, image_size: int | list[int] | None, num_channels: int | None, fit: str):
@@ -23,7 +23,7 @@ class FittedProcessor:
         self.processor: AutoencoderImageProcessorPil | None = None
 
     def look_at(self, images: list[Any]) -> str | None:
-        """Chooses the number of channels by some of the training pictures, decoded or not; says so if they differ."""
+        """Chooses the number of channels by some training pictures, decoded or not. Returns a note if they differ."""
         counts = [_channels_of(image) for image in images] or [3]
         channels = max(counts) if self.num_channels is None else self.num_channels
         self.processor = AutoencoderImageProcessorPil(num_channels=channels, **self._steps())
@@ -43,7 +43,7 @@ class FittedProcessor:
         return self.processor.to_uint8(images)
 
     def for_saving(self, height: int, width: int) -> AutoencoderImageProcessorPil:
-        """The processor that goes with the model: it brings any picture to the model's size."""
+        """The processor that is saved with the model: it brings any picture to the model's size."""
         steps = self._steps() if self.image_size is not None else _shaping("crop", height, width)
         return AutoencoderImageProcessorPil(num_channels=self.processor.num_channels, **steps)
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The output folder of a run: whose it is, and who writes there now.
 
-A folder belongs to a run if it holds the mark that a run leaves (run_files.py). Only there does --overwrite delete
-anything, and --resume go on.
+A folder belongs to a run if it holds the mark that a run leaves (run_files.py). Only in such a
+folder may --overwrite delete files and --resume continue.
 """
 
 import json
@@ -50,23 +50,23 @@ def output_folder(arguments: Arguments) -> Path:
 
 
 def check_folder(accelerator: Accelerator, folder: Path, arguments: Arguments) -> None:
-    """Is the folder free for this run? Nothing is changed yet, so a mistake found later costs nothing.
+    """Checks that this run may use the folder. Nothing is changed, so an error that is found later costs nothing.
 
     Raises:
-        ValueError: another run holds it or lies in it, files that no run wrote are there, or a finished run that
-            --resume cannot continue.
+        ValueError: another run uses the folder or is saved in it, it holds files that no run wrote, or --resume
+            cannot continue the finished run in it.
     """
     lock = FolderLock(accelerator, folder)
     on_main_process(accelerator, lambda: lock.held_by_another() or _what_is_wrong(folder, arguments))
 
 
 def claim_folder(accelerator: Accelerator, folder: Path, arguments: Arguments) -> None:
-    """Makes the folder this run's: --overwrite deletes what the last one wrote, arguments.yaml repeats this one."""
+    """Takes the folder for this run: deletes the last run if --overwrite was given, and writes arguments.yaml."""
     on_main_process(accelerator, lambda: _claim(folder, arguments))
 
 
 def on_main_process(accelerator: Accelerator, action: Callable[[], str | None]) -> None:
-    """Every process hears of the problem that the main one found, as a ValueError."""
+    """Calls `action` on the main process. If it returns a problem, every process raises it as a ValueError."""
     problem = [action() if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(problem)
@@ -78,7 +78,7 @@ def _what_is_wrong(folder: Path, arguments: Arguments) -> str | None:
     try:
         if folder.exists() and not folder.is_dir():
             return f"--output_dir {folder} is a file."
-        ours = {LOCK, HOLDER, RUN_RECORD, STAGING}  # which a run leaves before anything else
+        ours = {LOCK, HOLDER, RUN_RECORD, STAGING}  # a run writes them first
         found = sorted({path.name for path in folder.iterdir()} - ours) if folder.exists() else []
     except OSError as error:
         return f"--output_dir {str(folder)[:100]} cannot be used: {error.strerror}."
@@ -125,7 +125,7 @@ def _claim(folder: Path, arguments: Arguments) -> str | None:
 
 
 class FolderLock:
-    """Keeps a folder to one run at a time. The operating system opens it when the process ends, however it ends.
+    """Lets one run at a time use a folder. The operating system releases the lock when the process ends, killed or not.
 
     Held by the main process; `acquire` and `release` are collective.
     """
@@ -145,7 +145,7 @@ class FolderLock:
             self.lock.release()
 
     def held_by_another(self) -> str | None:
-        """A line that says who holds it; a folder that no run has locked yet is left as it is."""
+        """A line that says which run uses the folder, or None. A folder that no run has locked yet is not changed."""
         try:
             if (self.folder / LOCK).exists():
                 self.lock.acquire(timeout=0)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Is the codebook alive? One line during training, and the cure when it is not."""
+"""The health of a codebook: one line during training, and advice if too few codes are used."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class CodebookHealth:
         return text if self.norm_ratio is None else f"{text}, |z|/|e| {self.norm_ratio:.2f}"
 
     def cures(self, config: Any) -> list[str]:
-        """What is wrong and which knob mends it; empty for a healthy codebook, or a window too short to tell.
+        """What is wrong and which knob helps; empty for a healthy codebook, or a window too short to judge it.
 
         `config`: the model's config; only fields that it has are recommended.
         """
@@ -67,7 +67,7 @@ class CodebookHealth:
                 f"{self.codebook_size - self.used} of {self.codebook_size} codes are dead: {_revival(config)}."
             )
         elif self.perplexity < 0.1 * self.codebook_size:
-            found.append(f"a few codes do most of the work (perplexity {self.perplexity:.1f}): {_spreading(config)}.")
+            found.append(f"most tokens are a few codes (perplexity {self.perplexity:.1f}): {_spreading(config)}.")
         if self.norm_ratio is not None and self.norm_ratio > 2:
             found.append(f"latents are {self.norm_ratio:.1f} times as long as their codes: {_tying(config)}.")
         if self.norm_ratio is not None and self.norm_ratio < 0.5:

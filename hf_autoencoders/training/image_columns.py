@@ -9,7 +9,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
 
 
 class DataError(ValueError):
-    """The images cannot be had, and one line says why."""
+    """The images cannot be read; the message is one line."""
 
 
 def one_line_of(error: BaseException) -> str:
@@ -18,7 +18,7 @@ def one_line_of(error: BaseException) -> str:
 
 
 def holds_encoded_images(feature: Any) -> bool:
-    """The Image type, or what a parquet file without its metadata has in its place: {"bytes", "path"} or bytes."""
+    """True for the type Image, and for what a parquet file without metadata has instead: {"bytes", "path"} or bytes."""
     if type(feature).__name__ == "Image":
         return True
     if isinstance(feature, dict):
@@ -27,10 +27,10 @@ def holds_encoded_images(feature: Any) -> bool:
 
 
 def find_image_column(features: dict[str, Any], wanted: str | None = None) -> str:
-    """Name of the column that holds images: `wanted`, or the only one of an image's type.
+    """Name of the column that holds images: `wanted`, or the only one with an image type.
 
     Raises:
-        DataError: no such column, or several and none wanted; it lists the columns.
+        DataError: there is no such column, or there are several and `wanted` is None. It lists the columns.
     """
     columns = ", ".join(f"{name} ({type_name(feature)})" for name, feature in features.items())
     if wanted is not None:
@@ -66,7 +66,7 @@ def find_label_column(features: dict[str, Any], wanted: str | None = None) -> st
 
 
 def undecoded(table: Any, column: str) -> Any:
-    """The image column as {"bytes", "path"}: decoding belongs where a row can be named."""
+    """The table with its image column as {"bytes", "path"}: we decode later, where an error can name the row."""
     from datasets import Image as ImageFeature
 
     feature = table.features[column]

@@ -1,19 +1,19 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Which files of a folder are pictures, which of its folders are splits, and which are classes.
 
-A folder below the top one is a class, unless the whole layout is one of splits: every folder has a split's name, or one
-is for training and one is held out. So `train/` among `bus/` and `car/` is a class of trains, and `train/`, `test/` and
-`extra/` are three splits. Names count as words: `Training`, `trainA`, `train2017` and `DIV2K_train_HR` are splits for
-training, `train station` is none. Pictures whose own names say so (`train_01.png`, `test_01.png`) are split if all of
-them do, and both kinds are there.
+The folders below the top are splits if all of them have the name of a split, or if one is for training and one is held
+out. Otherwise each is a class. So `train/` beside `bus/` and `car/` is a class of trains, and `train/`, `test/` and
+`extra/` are three splits. A name is read as words: `Training`, `trainA`, `train2017` and `DIV2K_train_HR` are splits
+for training, `train station` is not. Without folders, the names of the pictures (`train_01.png`, `test_01.png`) make
+splits if each of them names one, and both kinds are there.
 
     folder/*.png                        one split without classes
     folder/CLASS/**/*.png               one split with classes
     folder/SPLIT/**/*.png               splits without classes
     folder/SPLIT/CLASS/**/*.png         splits with classes, numbered as in the split for training
 
-A folder that is the only one at its place (`images/`) counts for nothing. Hidden files are not looked at. Every other
-picture is used, or named in a note.
+A folder that is the only one in its folder (`images/`) is skipped. Hidden files are ignored. Every other picture is
+used, or named in a note.
 """
 
 import os
@@ -49,7 +49,7 @@ WORDS_WITHOUT_MEANING = (
     "photos",
     "of",
 )
-NO_PICTURES = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF")  # formats that PIL knows by name only
+NO_PICTURES = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF")  # formats that PIL knows but cannot decode
 OTHER_PICTURES = (".heic", ".heif", ".jxl", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raw")
 TABLES = {
     ".parquet": "parquet",
@@ -69,8 +69,8 @@ class FolderLayout:
 
     Attributes:
         splits: name -> its files.
-        classes: name of a split -> the class of each of its pictures, None of one that has none; {}: no classes.
-        notes: what was left out, or read in a way that may surprise.
+        classes: name of a split -> the class of each of its pictures, or None; {}: there are no classes.
+        notes: what was left out, or may surprise the user.
     """
 
     splits: dict[str, list[Path]]
@@ -82,7 +82,7 @@ class FolderLayout:
 
 
 def split_of(name: str, ignored: Iterable[str] = ()) -> str | None:
-    """train, test, validation or extra, if `name` says one of them and nothing else.
+    """train, test, validation or extra, if `name` means one of them and nothing else; else None.
 
     >>> [split_of(name) for name in ("Training", "trainA", "val2017", "train_images", "train station", "a test")]
     ['train', 'train', 'validation', 'train', None, None]
@@ -99,7 +99,7 @@ def _words(name: str) -> list[str]:
 
 
 def as_splits(names: Sequence[str]) -> dict[str, str] | None:
-    """name -> split, if these names are together those of splits; None: they are not.
+    """name -> split, if these names together are names of splits; else None.
 
     >>> as_splits(["bus", "car", "train"]), as_splits(["train", "test", "more"])
     (None, {'train': 'train', 'test': 'test', 'more': 'more'})
@@ -113,7 +113,7 @@ def as_splits(names: Sequence[str]) -> dict[str, str] | None:
 
 
 def class_order(names: Iterable[str]) -> list[str]:
-    """Names of classes in the order of their numbers: alphabetical, or by value where all are whole numbers.
+    """Names of classes in the order of their numbers: alphabetical, or by value if all are whole numbers.
 
     >>> class_order(["10", "9", "0"]), class_order(["dog", "cat"])
     (['0', '9', '10'], ['cat', 'dog'])
@@ -126,7 +126,7 @@ def class_order(names: Iterable[str]) -> list[str]:
 
 
 def picture_suffixes() -> set[str]:
-    """Endings of the files that PIL can open here, plugins included."""
+    """File endings that PIL can open here, with its plugins."""
     Image.init()
     return {
         end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind not in NO_PICTURES
@@ -134,7 +134,7 @@ def picture_suffixes() -> set[str]:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """All files below, sorted. Links are followed unless they lead back up; hidden files and folders do not count."""
+    """All files below `folder`, sorted, without hidden ones. Links are followed unless they lead to a folder above."""
     files = []
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -148,7 +148,7 @@ def read_layout(folder: Path) -> tuple[str, FolderLayout]:
     """What the folder holds: "pictures", or the kind of its tables (parquet, arrow, ...), and its layout.
 
     Raises:
-        DataError: neither is there.
+        DataError: there are neither pictures nor tables.
     """
     files = find_files(folder)
     suffixes = picture_suffixes()
@@ -177,7 +177,7 @@ def read_layout(folder: Path) -> tuple[str, FolderLayout]:
 
 
 def _holds_pictures(path: Path) -> bool:
-    """Whether a column of this parquet file could hold pictures; a broken one counts, so that its reader names it."""
+    """Whether this parquet file may hold pictures. A broken file may: its reader will then name it."""
     import pyarrow
     import pyarrow.parquet
 
@@ -233,7 +233,7 @@ def layout_of_pictures(folder: Path, pictures: list[Path]) -> FolderLayout:
 
 
 def _below_single_folders(folder: Path, pictures: list[Path]) -> tuple[Path, list[Path]]:
-    """The deepest folder that holds all pictures, if no folder on the way down to it is called like a split."""
+    """The deepest folder that holds all pictures; it stops above a folder with the name of a split."""
     while True:
         names = {path.relative_to(folder).parts[0] for path in pictures}
         if len(names) > 1 or any(path.parent == folder for path in pictures) or as_splits(sorted(names)):
@@ -262,7 +262,7 @@ def _counted(splits: dict[str, list]) -> str:
 
 
 def _find_classes(layout: FolderLayout, tops: dict[str, list[Path]]) -> None:
-    """The first folder below the split's is the class, unless the split for training has fewer than two."""
+    """The first folder below the split's folder is the class, if the training split has at least two of them."""
     reference = "train" if "train" in layout.splits else next(iter(layout.splits))
     if len(set(_classes_below(tops[reference], layout.splits[reference], True)) - {None}) < 2:
         return
@@ -277,7 +277,7 @@ def _find_classes(layout: FolderLayout, tops: dict[str, list[Path]]) -> None:
 
 
 def _classes_below(tops: list[Path], pictures: list[Path], is_reference: bool) -> list[str | None]:
-    """The class of each picture. A single folder is no class; in other splits than the reference it may well be one."""
+    """The class of each picture. A single folder is no class in the reference split; in other splits it may be one."""
     classes = {}
     for top in tops:
         mine = [path for path in pictures if path.is_relative_to(top)]
@@ -293,8 +293,8 @@ def _classes_below(tops: list[Path], pictures: list[Path], is_reference: bool) -
 def layout_of_tables(folder: Path, files: list[Path]) -> FolderLayout:
     """Splits of table files: by their own names (`test-00000-of-00002.parquet`), else by those of their folders.
 
-    A file of a split for training or held out makes the layout one of splits; a file that then has no split's name is a
-    split of its own name. Without such a file, all are one split.
+    If a file is named as a training or held-out split, every file belongs to a split; one without a split's name is a
+    split of its own name. Otherwise all files are one split.
     """
     named = {path: SHARD.sub("", path.stem) for path in files}
     prefixes = sorted({name for name in named.values() if name})
@@ -318,8 +318,8 @@ def layout_of_tables(folder: Path, files: list[Path]) -> FolderLayout:
 
 
 def picture_table(layout: FolderLayout, split: str, folder: Path) -> Any:
-    """The pictures of a split as a `datasets.Dataset` of an encoded column `image`, with their classes as `label` and
-    what `metadata.csv`, `.jsonl` or `.parquet` say of them."""
+    """The pictures of a split as a `datasets.Dataset` of an encoded column `image`, their classes as `label`,
+    and the columns of `metadata.csv`, `.jsonl` or `.parquet`."""
     from datasets import ClassLabel, Features, Value
     from datasets import Dataset as Table
     from datasets import Image as ImageFeature
@@ -341,7 +341,7 @@ def picture_table(layout: FolderLayout, split: str, folder: Path) -> Any:
 
 
 def read_metadata(folder: Path, pictures: list[Path]) -> dict[str, list[Any]]:
-    """Column -> value of each picture (None where nothing says), from the metadata files in and above their folders."""
+    """Column -> value of each picture (or None), from the metadata files in and above the folders of the pictures."""
     import pandas
 
     places = {parent for path in pictures for parent in path.parents if parent.is_relative_to(folder)}

@@ -54,17 +54,17 @@ def open_image(value: Any, where: str, window: CropWindow | None = None, dtype: 
 
 
 def open_header(value: Any, where: str) -> Any:
-    """One cell as a PIL image that is not decoded yet, or an array; None of one that cannot be opened."""
+    """One cell as a PIL image that is not decoded yet, or an array; None if it cannot be opened."""
     try:
         if isinstance(value, dict) and (value.get("bytes") or value.get("path")):
             return Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
         return open_image(value, where)
     except (OSError, SyntaxError, ValueError):
-        return None  # whoever decodes it says which row it is
+        return None  # the error comes when it is decoded, and names the row
 
 
 def to_uint8_or_say_where(images: list[Any], to_uint8: ToUint8, where: Sequence[str]) -> Tensor:
-    """(B, C, H, W); where a batch is refused, its pictures are tried one by one to name the one at fault."""
+    """uint8 (B, C, H, W). If the batch fails, its pictures are tried one by one, to name the one at fault."""
     try:
         return to_uint8(images)
     except Exception as error:
@@ -95,16 +95,16 @@ def _of_two_sizes(where: str, shape: tuple[int, ...], before: tuple[int, ...]) -
 
 
 class Rows:
-    """A split of encoded images: which rows, which column, and what they are called in messages.
+    """A split of encoded images: its rows and column, and how messages name them.
 
     Args:
         table: a `datasets.Dataset`.
         split: its name.
         column: of the images; its cells are {"bytes", "path"} or arrays.
-        labels: class of each row, (N,) int64 or None.
+        labels: the class of each row, (N,) int64, or None.
         names: of the classes.
-        row_numbers: number of each row in the split as it is stored, where some are left out.
-        pixel_range: (black, white) of arrays and of float pictures; None: found.
+        row_numbers: the number of each row in the stored split, if some rows are left out.
+        pixel_range: (black, white) of arrays and of float pictures; None: found in the data.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Rows:
         return f"row {number} of split {self.split!r}, column {self.column!r}"
 
     def evenly_spaced(self, wanted: int) -> list[int]:
-        """Numbers of `wanted` rows, or of all where there are fewer."""
+        """The numbers of `wanted` evenly spaced rows, or of all rows if there are fewer."""
         return torch.linspace(0, len(self) - 1, min(len(self), wanted)).round().long().tolist()
 
     def decode(
@@ -173,7 +173,7 @@ class Rows:
     def decode_all(self, to_uint8: ToUint8, skip_corrupt: bool = False, batch_size: int = 512) -> tuple[Tensor, list]:
         """(N, C, H, W) uint8, and the errors of corrupt rows, which are left out of the pixels and of these rows.
 
-        Batches keep the decoded PIL images, which are larger, few.
+        It decodes in batches, so that only a few PIL images, which are larger, are in memory.
         """
         parts, kept, errors = [], [], []
         for start in range(0, len(self), batch_size):
@@ -195,7 +195,7 @@ class Rows:
         return torch.cat(parts), errors
 
     def readable(self, rows: Sequence[int]) -> tuple[list[int], list[CorruptImage]]:
-        """Those rows that can be decoded, and what is wrong with the others."""
+        """Returns (the rows that can be decoded, the errors of the others)."""
         good, errors = [], []
         for row in rows:
             try:
@@ -213,9 +213,9 @@ class Rows:
 
 
 def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, float]], asked: bool) -> Any:
-    """Arrays and pictures of float or 32-bit pixels as uint8 arrays; other pictures as they are.
+    """Arrays, and pictures with float or 32-bit pixels, as uint8 arrays; other pictures as they are.
 
-    With a range that was `asked` for, 16-bit pictures, too; 8-bit pictures then are a DataError.
+    If the user gave the range (`asked`), 16-bit pictures become arrays, too, and 8-bit pictures are a DataError.
     """
     if isinstance(image, Image.Image):
         if not is_deep(image) and not (asked and image.mode.startswith(("I", "F"))):
@@ -227,7 +227,7 @@ def levels_of(image: Any, place: str, known_range: Callable[[], tuple[float, flo
 
 
 def range_of(images: Any, column: str) -> tuple[float, float]:
-    """Of the arrays and deep pictures among `images`."""
+    """(black, white) of the arrays and deep pictures among `images`."""
     deep = (image for image in images if not isinstance(image, Image.Image) or is_deep(image))
     return find_pixel_range([np.asarray(image) for image in deep], column)
 
@@ -236,9 +236,9 @@ def range_of(images: Any, column: str) -> tuple[float, float]:
 
 
 def words_of(table: Any, column: str | None) -> list[str] | None:
-    """Names of the classes of a split, in the order of their numbers; None where classes are numbers, or are not there.
+    """Names of the classes of a split, in the order of their numbers; None if classes are numbers, or there are none.
 
-    A ClassLabel says its own; words are numbered in alphabetical order, or by value where all are whole numbers.
+    A ClassLabel has names; words are numbered in alphabetical order, or by value if all are whole numbers.
     """
     if column is None or column not in table.features:
         return None
@@ -250,11 +250,11 @@ def words_of(table: Any, column: str | None) -> list[str] | None:
 
 
 def read_labels(table: Any, column: str | None, names: list[str] | None, split: str, unknown: str) -> Tensor | None:
-    """Class of each row, (N,) int64; -1 marks one without, as in datasets' own ClassLabel; None: no row has a class.
+    """The class of each row, (N,) int64; -1: no class, as in datasets' own ClassLabel. None: no row has a class.
 
     Args:
-        names: of the classes of the training split, which number the words of every split.
-        unknown: "refuse" a word that is not among them, or "ignore" it: such a picture has no class.
+        names: classes of the training split; their order numbers the words of every split.
+        unknown: "refuse" a word that is not in `names`, or "ignore" it: such a picture has no class.
 
     Raises:
         DataError: an unknown word, or cells that are neither whole numbers nor words.
@@ -275,8 +275,8 @@ def read_labels(table: Any, column: str | None, names: list[str] | None, split: 
         strange = sorted(set(words) - set(number))
         if strange and unknown == "refuse":
             raise DataError(
-                f"{sum(word in strange for word in words)} pictures of split {split!r} have a class that the training "
-                f"split has not: {', '.join(map(repr, strange[:5]))}; its classes: {', '.join(names or ['none'])}. "
+                f"{sum(word in strange for word in words)} pictures of split {split!r} have a class that is not in the "
+                f"training split: {', '.join(map(repr, strange[:5]))}; its classes: {', '.join(names or ['none'])}. "
                 "`unknown_labels` ignore keeps them, without a class."
             )
         values = [number.get(value) for value in values]

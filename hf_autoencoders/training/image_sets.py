@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What every data set of pictures can do, whether they lie in memory, are decoded each time, or arrive as a stream."""
+"""Data sets of pictures that lie in memory or are decoded at each access, and what streams share with them."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,17 +18,17 @@ from .image_rows import CorruptImage, Rows, ToUint8
 
 logger = logging.getLogger(__name__)
 
-STATISTICS_IMAGES = 4096  # images that statistics are measured on where pixels are not in memory
+STATISTICS_IMAGES = 4096  # images that statistics are measured on if the pixels are not in memory
 
 
 def collate_bytes(images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
-    """uint8 (B, C, H, W), or a list of (C, H, W) -> {"pixel_values": uint8 (B, C, H, W)}, a quarter of its floats."""
+    """uint8 (B, C, H, W), or a list of (C, H, W) -> {"pixel_values": uint8 (B, C, H, W)}, smaller than floats."""
     return {"pixel_values": images if isinstance(images, Tensor) else torch.stack(list(images))}
 
 
 def scaled(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1], on the images' device, to the same bits on every kind of it."""
-    # By a number of Python's, CUDA would multiply with its reciprocal, which rounds otherwise.
+    """uint8 -> float32 in [-1, 1], on the images' device, with the same bits on every kind of device."""
+    # If the divisor were a Python number, CUDA would multiply by its reciprocal, which rounds differently.
     return images.float().div_(torch.full((), 127.5, device=images.device)).sub_(1)
 
 
@@ -38,7 +38,7 @@ def collate(images: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 class Epoch:
-    """The epoch in shared memory: workers that outlive an epoch hear of the next one, too."""
+    """The epoch in shared memory: worker processes that run on see the next epoch, too."""
 
     def __init__(self):
         self._value = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -51,7 +51,7 @@ class Epoch:
 
 
 class Images:
-    """What every kind of image data set tells about itself. A subclass writes `_chunks`."""
+    """The facts that every kind of image data set gives about itself. A subclass writes `_chunks`."""
 
     augmentation: Augmentation
     labels: Tensor | None = None  # (N,) int64
@@ -60,7 +60,7 @@ class Images:
     collate = staticmethod(collate)
 
     def _chunks(self) -> Iterator[Tensor]:
-        """The images that statistics are measured on, uint8 (n, C, H, W) at a time."""
+        """The images that statistics are measured on, in chunks of uint8 (n, C, H, W)."""
         raise NotImplementedError
 
     @property
@@ -74,7 +74,7 @@ class Images:
         raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
-        """Which draws of the augmentation the next images get. Reaches running workers."""
+        """Sets the epoch, by which the augmentation of the next images is drawn. Running workers see it, too."""
         self._epoch.set(epoch)
 
     @cached_property
@@ -89,7 +89,7 @@ class Images:
 
     @property
     def data_variance(self) -> float:
-        """Variance over all pixels on the [0, 1] scale, binarised where batches are; flips and crops are left out.
+        """Variance over all pixels on the [0, 1] scale, binarised if batches are; without flips and crops.
 
         MNIST's training split: 0.0949. Divisor of the NMSE and of sonnet's VQ-VAE reconstruction loss.
         """
@@ -102,12 +102,12 @@ class Images:
 
     @property
     def mean_image(self) -> Tensor:
-        """Mean of the pictures as stored, (C, H, W) float32 in [0, 1]: where an output bias may start."""
+        """Mean of the stored pictures, (C, H, W) float32 in [0, 1]: an initial value of the output bias."""
         return self._moments[1].float()
 
 
 class IndexedImages(Images, Dataset):
-    """Any image at any time. A subclass writes `_fetch` and sets `image_shape` (C, H, W)."""
+    """Images that can be read in any order. A subclass writes `_fetch` and sets `image_shape` (C, H, W)."""
 
     image_shape: tuple[int, int, int]
 
@@ -127,12 +127,12 @@ class IndexedImages(Images, Dataset):
         return self.__getitems__([index % len(self)])[0]
 
     def plain_batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """These images as a model takes them, without the draws of an epoch: as evaluation sees them."""
+        """These images as a model takes them, without random augmentation, as in evaluation."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         return collate(self.augmentation.for_evaluation()(self._fetch(index, None), index, 0))
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """These images as a model takes them; for pictures and for the first look at the data."""
+        """These images as a model takes them."""
         return collate(self.__getitems__(indices))
 
 
@@ -143,8 +143,8 @@ class CachedImages(IndexedImages):
         pixels: uint8 (N, C, H, W).
         labels: int64 (N,), or None.
         names: of the classes.
-        augmentation: what each batch goes through.
-        rows: what the pixels were decoded from, for the fingerprint; without it, the pixels are what counts.
+        augmentation: applied to each batch.
+        rows: the encoded pictures, from which the fingerprint is computed; None: from the pixels.
         skipped: number of corrupt pictures that were left out.
 
     >>> images = CachedImages(torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
@@ -184,21 +184,21 @@ class CachedImages(IndexedImages):
 
 
 class DecodedImages(IndexedImages):
-    """Pictures decoded at each access: where the decoded set would not fit in memory, or where a random window of each
-    original is wanted. Otherwise as `CachedImages`.
+    """Pictures decoded at each access: for sets that do not fit in memory, and for random windows of the originals.
+    Otherwise as `CachedImages`.
 
     Args:
         rows: the encoded pictures.
         to_uint8: an image processor's method.
-        augmentation: what each batch goes through; with `random_resized_crop`, windows are cut before `to_uint8`.
-        skip_corrupt: the next picture that can be decoded stands in for one that cannot, by its own draws; each such
-            picture is named once and counted in `skipped`. Otherwise it is a `DataError`.
+        augmentation: applied to each batch; with `random_resized_crop`, windows are cut before `to_uint8`.
+        skip_corrupt: True: a picture that cannot be decoded is replaced by the next one that can, and it is named once
+            and counted in `skipped`. False: it is a `DataError`.
     """
 
     def __init__(self, rows: Rows, to_uint8: ToUint8, augmentation: Augmentation = PLAIN, skip_corrupt: bool = False):
         self.rows, self.to_uint8, self.augmentation, self.skip_corrupt = rows, to_uint8, augmentation, skip_corrupt
         self.labels, self.names = rows.labels, rows.names
-        self._corrupt = torch.zeros(len(rows), dtype=torch.bool).share_memory_()  # as workers find them
+        self._corrupt = torch.zeros(len(rows), dtype=torch.bool).share_memory_()  # workers mark them
         self._epoch = Epoch()
         self.image_shape = tuple(self._decode([0], None).shape[1:])
 
@@ -230,7 +230,7 @@ class DecodedImages(IndexedImages):
         return self._decode(index, windows)
 
     def _look_at(self, row: int) -> None:
-        """Marks this row, and those after it until one can be decoded, if it is corrupt."""
+        """If this row is corrupt: marks it and the rows after it, up to the first that can be decoded."""
         while not self._corrupt[row]:
             _, errors = self.rows.readable([row])
             if not errors:

@@ -19,12 +19,12 @@ from .image_folders import HELD_OUT, picture_table, read_layout, split_of
 logger = logging.getLogger(__name__)
 
 EVAL_SPLITS = ("test", "validation", "valid", "val")
-STREAM_SHARDS = 64  # of a folder of pictures that is read as a stream: places from which it may be read at a time
+STREAM_SHARDS = 64  # a folder of pictures that is read as a stream has at most so many shards
 
 
 @dataclass
 class ImageSource:
-    """A data set as it was found: `datasets.Dataset` (or `IterableDataset`) by split, and what a user should know."""
+    """A data set as it was found: `datasets.Dataset` (or `IterableDataset`) by split, and notes for the user."""
 
     splits: dict[str, Any]
     notes: list[str] = field(default_factory=list)
@@ -35,10 +35,10 @@ def find_splits(
 ) -> tuple[str, str | None]:
     """Names of the split to train on and of the one to evaluate on (None: there is none).
 
-    A name that is not there stands for the only split that means the same: `Training` for `train`.
+    If a name is not there, the only split with the same meaning is taken: `Training` for `train`.
     """
     if train not in available and len(available) == 1 and train == "train":
-        train = available[0]  # a set that was never split
+        train = available[0]  # a data set with one split only
     train, evaluation = (_same_meaning(name, available) for name in (train, evaluation))
     for name, knob in ((train, "train_split"), (evaluation, "eval_split")):
         if name is not None and name not in available:
@@ -102,7 +102,7 @@ def _as_stream(table: Any) -> Any:
 
 
 def _declares_configs(folder: Path) -> bool:
-    """Whether the folder's card says which files are which split: then its author decided."""
+    """Whether the folder's card says which files belong to which split; then the card decides."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
 
@@ -111,7 +111,7 @@ def _declares_configs(folder: Path) -> bool:
 
 
 def _plain_pattern(path: Path) -> str:
-    """A path as a pattern that `datasets` finds: wild cards escaped; `::`, at which it would cut, behind a link."""
+    """`path` as a pattern for `datasets`: wild cards are escaped, and a link replaces `::`, which it would cut."""
     path = path.absolute()
     if "::" in str(path):
         from datasets import config
@@ -148,14 +148,14 @@ def read_source(name: str, config: str | None, streaming: bool) -> ImageSource:
 
         return ImageSource(dict(load_dataset(name, config, streaming=streaming)))
     except Exception as error:  # datasets raises some ten kinds, from FileNotFoundError to DatasetGenerationError
-        hint = "" if path.is_dir() else " It is no folder here, so it was asked for on the Hub."
-        cause = error.__cause__ or error  # DatasetGenerationError says nothing, its cause does
+        hint = "" if path.is_dir() else " There is no such folder here, so it was looked for on the Hub."
+        cause = error.__cause__ or error  # DatasetGenerationError has no message of its own, but its cause has
         text = str(error) if isinstance(error, DataError) else one_line_of(cause)
         raise DataError(f"Cannot read data set {name!r}.{hint} {text}") from error
 
 
 def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any]:
-    """Split name -> `datasets.Dataset`, or `datasets.IterableDataset` of a stream; what should be known is logged."""
+    """Split name -> `datasets.Dataset`, or `datasets.IterableDataset` of a stream; notes are logged."""
     source = read_source(name, config, streaming)
     for note in source.notes:
         say_once_a_run(note)
@@ -163,6 +163,6 @@ def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any
 
 
 def say_once_a_run(note: str) -> None:
-    """A warning of the first process."""
+    """Logs a warning, on the first process only."""
     if os.environ.get("RANK", "0") == "0":
         logger.warning(note)

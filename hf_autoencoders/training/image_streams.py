@@ -1,12 +1,12 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Pictures in the order in which they arrive: shared by processes, mixed, and continued exactly after a stop.
+"""Pictures in the order in which they arrive: divided among processes, shuffled, and continued exactly after a stop.
 
-    shards          dealt to processes; a process reads several of them at a time, row by row in turn
-    blocks          `shuffle` pictures are read, still encoded, and given out in an order drawn for (seed, epoch, block)
-    decoding        in this process, or in workers that are sent the encoded pictures of one batch each
+    shards          each process gets its own shards, and reads several of them at a time, row by row in turn
+    blocks          `shuffle` encoded pictures are read, and given out in an order drawn for (seed, epoch, block)
+    decoding        in this process, or in workers, each of which gets the encoded pictures of one batch
 
-One process reads, so the number of workers changes nothing, and the position of a stream is that of its last picture
-that was given out, whatever workers have been sent ahead of it.
+Workers do not read the stream, so their number changes nothing. The position of a stream is that of the last picture
+that was given out; pictures that workers decode ahead do not count.
 """
 
 import copy
@@ -48,9 +48,9 @@ LANES = 8  # shards that one process reads at a time
 
 
 class Lanes:
-    """Several streams read row by row in turn, each row once; one that ends is passed over.
+    """Several streams read row by row in turn, each row once; a stream that has ended is skipped.
 
-    `datasets.interleave_datasets` does the same, but a position that it gives does not lead back to the same row.
+    `datasets.interleave_datasets` does the same, but its saved position does not lead back to the same row.
 
     >>> from datasets import Dataset
     >>> streams = [Dataset.from_dict({"n": rows}).to_iterable_dataset() for rows in ([0, 1, 2], [10])]
@@ -63,7 +63,7 @@ class Lanes:
         self._turn, self._ended = self._start = 0, [False] * len(self.streams)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """From where `load_state_dict` said; else from the beginning."""
+        """Starts at the position of `load_state_dict`, or at the beginning."""
         (self._turn, self._ended), self._start = self._start, (0, [False] * len(self.streams))
         readers = [iter(stream) for stream in self.streams]
         while not all(self._ended):
@@ -77,7 +77,7 @@ class Lanes:
                 yield row
 
     def state_dict(self) -> dict[str, Any]:
-        """Behind the last row that was given."""
+        """The position after the last row that was given out."""
         states = [copy.deepcopy(stream.state_dict()) for stream in self.streams]
         return {"turn": self._turn, "ended": list(self._ended), "streams": states}
 
@@ -88,10 +88,10 @@ class Lanes:
 
 
 def share_of(stream: Any, rank: int = 0, processes: int = 1) -> Lanes:
-    """This process's part of a `datasets.IterableDataset`, read from up to `LANES` places in turn.
+    """This process's part of a `datasets.IterableDataset`, read from up to `LANES` shards in turn.
 
-    A set that is sorted, by class for instance, is mixed by that as far as its shards (or, of few parquet files, the
-    groups of rows in them) allow. Fewer shards than processes: each process takes every n-th row.
+    This mixes a set that is sorted, for instance by class, as far as its shards allow (of few parquet files: their row
+    groups). If there are fewer shards than processes, each process takes every n-th row.
     """
     from datasets.distributed import split_dataset_by_node
 
@@ -104,7 +104,7 @@ def share_of(stream: Any, rank: int = 0, processes: int = 1) -> Lanes:
 
 
 def key_of(cell: Any) -> int:
-    """64 bits that identify a picture by its own bytes: a stream has no index that all ways of sharing it agree on."""
+    """64 bits that identify a picture by its bytes. A stream has no index that is the same for all process counts."""
     if isinstance(cell, dict) and cell.get("bytes"):
         data = cell["bytes"]
     elif isinstance(cell, dict):
@@ -132,17 +132,17 @@ def opener_of(stream: Any, column: str) -> Callable[[Any, str], Any]:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stream stands: `given` pictures into the block that begins at the state `block` of this epoch."""
+    """The position in a stream: `given` pictures after the start of the block whose state is `block`, in this epoch."""
 
     epoch: int
     block: Any
-    count: int  # pictures of this share and epoch before the block
+    count: int  # pictures of this process in this epoch before the block
     given: int
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture on its way to a decoder."""
+    """An encoded picture, as it is sent to a decoder."""
 
     cell: Any
     key: int
@@ -151,14 +151,14 @@ class Encoded:
 
 
 class Decoder:
-    """Encoded pictures -> uint8 (B, C, H, W); small enough to be sent to a worker.
+    """Encoded pictures -> uint8 (B, C, H, W). It is small, so that it can be sent to a worker.
 
     Args:
         to_uint8: an image processor's method.
-        augmentation: what the pictures go through.
+        augmentation: applied to the pictures.
         dtype: of arrays.
         pixel_range: (black, white) of arrays and float pictures.
-        skip_corrupt: another picture of the batch stands in for one that cannot be decoded.
+        skip_corrupt: True: another picture of the batch replaces one that cannot be decoded.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Decoder:
         return torch.cat(parts)
 
     def decode(self, items: Sequence[Encoded], augment: bool = True) -> Tensor:
-        """Pictures of one epoch. Without `augment`: the middle of each, as statistics and `image_shape` take it."""
+        """Pictures of one epoch. Without `augment`: the centre of each, for statistics and `image_shape`."""
         keys = torch.tensor([item.key for item in items])
         windows = None
         if self.shape is not None and self.augmentation.random_resized_crop is not None:
@@ -199,7 +199,7 @@ class Decoder:
         return self.augmentation(images, keys, items[0].epoch) if augment else images
 
     def _open(self, items: Sequence[Encoded], windows: Sequence[CropWindow] | None) -> tuple[list, list[int]]:
-        """Opened pictures, and which item each of them is."""
+        """Returns (opened pictures, the index of the item of each)."""
         pictures, good, error = {}, [], None
         for index, item in enumerate(items):
             try:
@@ -222,19 +222,19 @@ class Decoder:
 class StreamingImages(Images, IterableDataset):
     """Pictures of a stream, without end: each process reads its own share again and again.
 
-    Shares may be uneven, and a process that ran out while others wait for it would stop them all; so the length of a
-    run is given in steps. `state_dict` is exact. Do not give its loader to `Accelerator.prepare`, which would share it
-    a second time.
+    Shares may have different lengths, and a process without pictures would block the others; so the length of a run is
+    given in steps, and a share has no end. `state_dict` is exact. Do not give its loader to `Accelerator.prepare`,
+    which would divide it a second time.
 
     Args:
         stream: a `datasets.IterableDataset`.
         column: of the images.
         split: its name, for messages.
         to_uint8: an image processor's.
-        augmentation: what each picture goes through.
-        rank, processes: this share.
-        shuffle: pictures that are mixed with each other, kept in memory as they are stored; 0: the order of arrival.
-        held_out: keys of pictures that are passed over.
+        augmentation: applied to each picture.
+        rank, processes: which share this is, of how many.
+        shuffle: pictures in a block, kept in memory as they are stored; 0: the order of arrival.
+        held_out: keys of pictures that are skipped.
         limit: only the first so many rows of the stream.
         pixel_range, skip_corrupt: see `load_images`.
     """
@@ -291,7 +291,7 @@ class StreamingImages(Images, IterableDataset):
         return fingerprint(len(cells), lambda rows: [cells[row] for row in rows], kind="stream")
 
     def __iter__(self) -> Iterator[Tensor]:
-        """uint8 (C, H, W), from where `load_state_dict` said or the iterator before this one stopped."""
+        """uint8 (C, H, W), from the position of `load_state_dict`, or where the last iterator stopped."""
         if get_worker_info() is not None:
             raise ValueError("Workers of a DataLoader would each read the whole share: use `batches(num_workers=...)`.")
         assert self.image_shape  # known before the first window is cut
@@ -305,7 +305,7 @@ class StreamingImages(Images, IterableDataset):
     def batches(
         self, batch_size: int, num_workers: int = 0, collate_fn: Callable[..., Any] = collate, **options: Any
     ) -> Iterator[dict[str, Tensor]]:
-        """What `collate_fn` makes of uint8 (B, C, H, W), without end. Then `state_dict` is the position behind it.
+        """What `collate_fn` makes of uint8 (B, C, H, W), without end. `state_dict` then is the position after it.
 
         Args:
             batch_size: B.
@@ -334,7 +334,7 @@ class StreamingImages(Images, IterableDataset):
             yield batch
 
     def _items(self, position: Position) -> Iterator[tuple[Encoded, Position]]:
-        """Pictures from `position` on, each with the position behind it."""
+        """Pictures from `position` on, each with the position after it."""
         while True:
             self.share.load_state_dict(position.block)
             given_in_epoch = position.count > 0 or position.given > 0
@@ -366,12 +366,12 @@ class StreamingImages(Images, IterableDataset):
         self.set_epoch(position.epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this process stands: behind the last picture, or batch, that was given out."""
+        """The position of this process: after the last picture, or batch, that was given out."""
         position = self._position
         return {"epoch": position.epoch, "stream": position.block, "count": position.count, "given": position.given}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next iterator continues after the last image that was given when the state was taken."""
+        """The next iterator continues at this position."""
         self._stands_at(Position(state["epoch"], state["stream"], state["count"], state["given"]))
 
     def _first_items(self) -> Iterator[Encoded]:

@@ -17,18 +17,18 @@ from .storage import one_line_if_full, write_atomically
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more."""
+    """The loss or a weight is NaN or infinite."""
 
 
 class LogWindow:
     """Scalars of the model's outputs since the last line of the log, and how often each code was used.
 
-    Values stay on an accelerator until a line is due, so that no step waits for it (`on_device`). On a CPU they become
-    numbers at once: small tensors that live long, among large ones that come and go, kept gigabytes of heap from being
-    used again.
-    `gathered` holds what all processes have shared already; it is part of a checkpoint, so that a resumed run writes
-    the same next line.
-    `constants`: scalars that were the same at each step of the last window.
+    On an accelerator, values stay there until a line is due, so that no step waits for them (`on_device`). On a CPU
+    they become Python numbers at once: small tensors that stayed in memory between large ones kept gigabytes of heap
+    from being used again.
+    `gathered` holds the values that are averaged over all processes already. It is part of a checkpoint, so that a
+    resumed run writes the same next line.
+    `constants`: scalars that had one value at all steps of the last window.
     """
 
     def __init__(self, accelerator: Accelerator, codebook_size: int | None, micro_batches: int = 1):
@@ -54,10 +54,10 @@ class LogWindow:
             self.own_counts = counts if self.own_counts is None else self.own_counts + counts
 
     def gather(self, step: int):
-        """Shares with all processes what came since the last call. `step`: optimizer steps done so far.
+        """Averages the values since the last call over all processes. `step`: optimizer steps done so far.
 
         Raises:
-            TrainingDiverged: a loss was infinite or no number; names the step.
+            TrainingDiverged: a loss is NaN or infinite; the message names the step.
         """
         if self.own:
             device = self.accelerator.device
@@ -71,7 +71,7 @@ class LogWindow:
             counts = self.accelerator.reduce(self.own_counts, reduction="sum").cpu()
             self.counts = counts if self.counts is None else self.counts + counts
             self.own_counts = None
-        self._stop_at_nonsense(step)
+        self._stop_if_diverged(step)
 
     def flush(self, step: int) -> tuple[dict[str, float], CodebookHealth | None]:
         """Means over the window, and the health of the codebook in it; then the window is empty."""
@@ -90,7 +90,7 @@ class LogWindow:
         self.gathered = state["gathered"]
         self.counts = None if state["counts"] is None else torch.tensor(state["counts"], dtype=torch.int64)
 
-    def _stop_at_nonsense(self, step: int):
+    def _stop_if_diverged(self, step: int):
         losses = self.gathered.get("loss", [])
         for index, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -102,7 +102,7 @@ class LogWindow:
 
 
 def as_column(values: list[Tensor] | list[float], device: torch.device) -> Tensor:
-    """(N,) in the widest floats of the device"""
+    """Values as (N,) floats of the highest precision that the device has."""
     if isinstance(values[0], Tensor):
         return torch.stack(values).to(device, exact_dtype(device))
     return torch.tensor(values, dtype=exact_dtype(device), device=device)
@@ -122,7 +122,7 @@ class MetricsLog:
                 file.write(json.dumps(record) + "\n")
 
     def keep(self, lines: int):
-        """Back to the first `lines` lines: what a killed run wrote after its last checkpoint is written again."""
+        """Keeps the first `lines` lines. A resumed run writes the lines after its checkpoint again."""
         self.lines = lines
         if self.writes and self.path.exists():
             kept = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
@@ -130,7 +130,7 @@ class MetricsLog:
 
 
 def log_pictures(accelerator: Accelerator, tag: str, picture: Any, step: int):
-    """One PIL picture to every tracker that takes pictures; each wants its own form."""
+    """Sends a PIL picture to every tracker that takes pictures, in the form that this tracker needs."""
     import numpy
 
     array = numpy.asarray(picture.convert("RGB"))  # (H, W, 3) uint8

@@ -35,9 +35,9 @@ def build_optimizer(accelerator: Accelerator, model: nn.Module, training: Traini
 
 @contextmanager
 def own_options(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """What is loaded within the block is the optimizer's memory; rates, decays and epsilons stay as it was built.
+    """A state that is loaded within the block changes the optimizer's moments, but not its rates, decays and epsilons.
 
-    A state holds the options of the run that wrote it, and would bring them back whatever the knobs say now.
+    A saved state holds these options of the run that wrote it, and would replace those that the knobs give now.
     """
     options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     yield
@@ -52,8 +52,10 @@ def check_whole_matrices(kind: DistributedType) -> None:
 
 
 def split_for_muon(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(weights of hidden linear layers, everything else that is trained): biases, norms, convolutions, codebooks,
-    embeddings and a language model's head, which choose among words and are not hidden.
+    """Returns (weights of hidden linear layers, all other trained parameters).
+
+    The others are biases, norms, convolutions, codebooks, and a language model's embeddings and head: these are no
+    hidden layers.
 
     Raises:
         ValueError: no such layer.
@@ -101,7 +103,7 @@ class MuonWithAdam(torch.optim.Optimizer):
         self._show_groups()
 
     def _show_groups(self) -> None:
-        """Who sets a learning rate here sets it in the parts: the groups are theirs."""
+        """The groups are those of the parts: a learning rate that is set here is set in the parts."""
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
 
     def step(self, closure=None) -> None:

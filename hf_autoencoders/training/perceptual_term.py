@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What perceptual losses add to an autoencoder's own loss, and a measure of blur and of grids."""
+"""The perceptual term of an autoencoder's loss, and a metric of blur and grid artefacts."""
 
 import torch
 from accelerate import Accelerator
@@ -12,12 +12,12 @@ from .arguments import LossArguments
 
 
 class PerceptualTerm:
-    """`perceptual_weight` times the distance in the eyes of a frozen net; printed as its weight, logged as itself.
+    """The distance of pictures in the features of a frozen net, times its weights.
 
     Args:
         knobs: see `LossArguments`; `perceptual_model` is set.
         per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
-            distance is multiplied by their number, as in latent diffusion's autoencoders.
+            distance is multiplied by the number of pixel values, as in latent diffusion's autoencoders.
 
     Raises:
         ValueError: no such net, or a layer that it does not have.
@@ -64,6 +64,6 @@ class Weighted(nn.Module):
 def gradient_energy(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     """Mean ``|difference of neighbours|`` of reconstructions over that of pictures, a scalar; both (B, C, H, W).
 
-    1 for equal pictures; well below 1 reconstructions are blurred, above they have grids or noise.
+    1: equal pictures. Well below 1: reconstructions are blurred. Above 1: they have grids or noise.
     """
     return roughness(reconstruction).mean() / roughness(pixels).mean().clamp_min(1e-6)

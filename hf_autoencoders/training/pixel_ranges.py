@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Pixels that are not 8-bit levels: the range they lie in is found once for a whole column, or asked for."""
+"""Pixels that are not 8-bit levels: their range is found once for a whole column, or given by the user."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ SAMPLE = 1024  # pictures that a range is found from
 
 
 def is_deep(image: Any) -> bool:
-    """Whether a PIL image has float or 32-bit pixels, whose range nothing tells (16-bit ones span 0..65535)."""
+    """Whether a PIL image has float or 32-bit pixels, whose range is unknown (that of 16-bit ones is 0..65535)."""
     return image.mode in ("I", "F") and image.format not in ("PNG", "PPM")
 
 
@@ -22,7 +22,7 @@ def find_pixel_range(pictures: Iterable[np.ndarray], column: str) -> tuple[float
     """(black, white) of pictures of one kind: 0..255, or 0..1 of floats, 0..65535 of uint16.
 
     Raises:
-        DataError: their values fit none of them, or several; `pixel_range` says it.
+        DataError: the values fit none or several of these ranges, so `pixel_range` is needed.
     """
     pictures = list(pictures)
     kind = np.result_type(*pictures)

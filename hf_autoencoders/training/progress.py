@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 BAR = "{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
-OF_CODES = ("perplexity", "codebook_usage", "norm_ratio")  # the codebook's health says the same of the whole window
+# Left out beside the line on the codebook's health, which says the same of the whole window.
+OF_CODES = ("perplexity", "codebook_usage", "norm_ratio")
 
 
 class Progress:
-    """The bar, lines above it (main process only), and the clock. Without a terminal there are lines only."""
+    """The bar, lines above it (main process only), and the training time. Without a terminal there are lines only."""
 
     def __init__(self, run: "Run"):
         self.run = run
         self.main = run.accelerator.is_main_process
-        shown = None if "ipykernel" not in sys.modules else False  # None: on a terminal
+        shown = None if "ipykernel" not in sys.modules else False  # None: a bar on a terminal only
         self.bar = tqdm(
             total=run.total_steps, initial=run.step, disable=shown if self.main else True, unit="step", bar_format=BAR
         )
@@ -54,7 +55,7 @@ class Progress:
         return (self.run.step - step) * images / max(now - then, 1e-9)
 
     def show_log(self, metrics: dict[str, float], learning_rate: float, speed: float, codes: str = ""):
-        """One line, and the bar's text. `metrics`: means over the window. `codes`: of the codebook's health."""
+        """One line, and the bar's text. `metrics`: means over the window. `codes`: line on the codebook's health."""
         run = self.run
         epoch = f"epoch {run.step / run.steps_per_epoch:.2f}  " if run.steps_per_epoch else ""
         told = self.metrics({name: value for name, value in metrics.items() if not (codes and name in OF_CODES)})
@@ -64,7 +65,7 @@ class Progress:
         self.bar.set_postfix_str(f"{epoch.strip()}{', ' if epoch else ''}{speed:,.0f} images/s{loss}", refresh=False)
 
     def metrics(self, values: dict[str, float]) -> str:
-        """Without what never changes, such as the KL of a uniform posterior."""
+        """Metrics as text, without those that never change, such as the KL of a uniform posterior."""
         return on_screen(values, self.run.window.constants)
 
     def say(self, text: str):
@@ -73,7 +74,7 @@ class Progress:
 
 
 def on_screen(values: dict[str, float], constants: Collection[str] = ()) -> str:
-    """Metrics in four digits; what another name has said already is left out, and `constants` are.
+    """Metrics as text, in four digits. Left out are `constants`, and values that are shown under another name.
 
     >>> on_screen({"loss": 12.34567, "negative_log_likelihood": 12.34567, "kl": 0.5})
     'loss 12.35  kl 0.5'

@@ -23,15 +23,15 @@ def images_of_run(
     seed: int = 0,
     **knobs: Any,
 ) -> tuple[ImageSplits, str]:
-    """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise.
+    """Returns (images without flips and crops, how they are binarised), read as the run read them by default.
 
     Args:
         run: a folder written by train.py. For any other name, give `dataset_name` too.
         to_uint8: the image processor's method.
-        knobs: of `load_images`, which go before the run's own.
+        knobs: of `load_images`; they replace the run's own.
 
     Raises:
-        ValueError: nothing says which data set. DataError, one as well: it cannot be read.
+        ValueError: nothing names the data set, or it cannot be read (DataError).
     """
     record = read_record(run)
     trained_on = record.get("dataset", {}).get("name")
@@ -45,6 +45,6 @@ def images_of_run(
 
 
 def read_record(run: str | Path) -> dict[str, Any]:
-    """What the run says of itself; {} of a model that no run of train.py made."""
+    """The content of the run's metrics.json; {} for a model without it."""
     path = Path(run) / "metrics.json"
     return read_json_object(path) if path.is_file() else {}

@@ -3,7 +3,7 @@
 
 folder/
   .run-files     the run's mark: names of the files that it wrote
-  .saving/       of a run that was killed while it saved; never read
+  .saving/       left by a run that was killed while it saved; never read
 """
 
 import json
@@ -21,7 +21,7 @@ ARGUMENTS, LOG, METRICS, CHECKPOINTS = "arguments.yaml", "metrics.jsonl", "metri
 PICTURE, EXAMPLE, CARD = "reconstructions.png", "example.png", "README.md"
 RUN_RECORD, STAGING = ".run-files", ".saving"
 MARK = "# Repeats this run: "  # the beginning of arguments.yaml
-TRACKER_FILES = ("logs/**/events.out.tfevents.*", "logs/**/hparams.yml")  # whose names no run of ours chooses
+TRACKER_FILES = ("logs/**/events.out.tfevents.*", "logs/**/hparams.yml")  # trackers choose these names
 _HEADER = "# Written by a run of hf_autoencoders: --overwrite deletes these files and its checkpoints, nothing else.\n"
 # What runs of version 0.1 left when they were finished, as patterns; they kept no record.
 _OF_OLD_RUNS = (
@@ -31,19 +31,19 @@ _OF_OLD_RUNS = (
     "image_token_lm/**/*.json", "image_token_lm/**/*.safetensors", "image_token_lm/**/*.py", "image_token_lm/**/*.png",
     "pipeline/**/*.json", "pipeline/**/*.safetensors", "pipeline/**/*.py", "pipeline/**/*.png",
 )  # fmt: skip
-WRITTEN = (*_OF_OLD_RUNS, *TRACKER_FILES, CHECKPOINTS, RUN_RECORD, STAGING)  # what runs leave, as patterns, but cards
+WRITTEN = (*_OF_OLD_RUNS, *TRACKER_FILES, CHECKPOINTS, RUN_RECORD, STAGING)  # patterns of all files but cards
 _OLD_CARDS = (CARD, f"image_token_lm/{CARD}", f"pipeline/{CARD}")
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run's own mark lies here; foreign files of the same names as a run's are none."""
+    """Whether a run's mark is here. Other files do not count, even if they have the names of a run's files."""
     return (folder / RUN_RECORD).is_file() or _holds_old_run(folder)
 
 
 def recorded_files(folder: Path) -> list[str]:
     """Names, relative to `folder`, of the files that its run wrote and that are there; checkpoints are not among them.
 
-    Links are left out, and so is whatever a name would reach outside of `folder`.
+    Links are left out, and so are names that lead out of `folder`.
     """
     if (folder / RUN_RECORD).is_file():
         lines = (folder / RUN_RECORD).read_text(encoding="utf-8").splitlines()
@@ -54,20 +54,20 @@ def recorded_files(folder: Path) -> list[str]:
 
 
 def record_files(folder: Path, names: Iterable[str]) -> None:
-    """Adds names to the record: before the files are there, so that a kill leaves none that nobody knows."""
+    """Adds names to the record. This comes before the files are moved: a kill leaves no file that is not recorded."""
     known = sorted({*recorded_files(folder), *names})
     write_atomically(folder / RUN_RECORD, _HEADER + "".join(f"{name}\n" for name in known))
 
 
 @contextmanager
 def saving(folder: Path, writes: bool) -> Iterator[Path]:
-    """A place to write files to, which are moved into `folder` and recorded when the block ends well.
+    """An empty folder to write to. When the block ends without error, its files are moved into `folder` and recorded.
 
-    A full disk or a kill within the block costs nothing of what `folder` held before. A file of one of these names that
-    no run wrote is kept as NAME.kept.
+    A full disk or a kill within the block changes no file in `folder`. If `folder` holds a file of the same name that
+    no run wrote, that file is kept as NAME.kept.
 
     Args:
-        writes: only one process does; the others get the same path, and nothing happens to it.
+        writes: True on the one process that writes. The others get the same path, and nothing happens to it.
 
     Raises:
         SaveFailed: the files could not be written.
@@ -132,7 +132,7 @@ def _holds_old_run(folder: Path) -> bool:
 
 
 def _files_of_old_run(folder: Path) -> list[str]:
-    """arguments.yaml is a recipe that people copy, so a finished run's files are known by its record of metrics."""
+    """People copy arguments.yaml as a recipe, so only metrics.json shows that a finished run is here."""
     try:
         record = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         finished = {"metrics", "settings", "versions"} <= set(record)

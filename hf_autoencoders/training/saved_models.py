@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Saved models and records, read for work: whole and sound, or refused in one line that names what is wrong.
+"""Reads saved models and records. A damaged one is refused in one line that names what is wrong.
 
-A model whose weights are missing in part would work with random numbers in their place, and a NaN spreads into every
-result. So everything that works with a saved model reads it here.
+A model with missing weights would run with random numbers in their place, and a NaN spreads into every result. So every
+command that uses a saved model reads it here.
 """
 
 import json
@@ -20,21 +20,21 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 from .text import one_line
 
 
-# What reading a damaged or foreign file ends in, inside of the libraries that read it.
+# Errors that libraries raise when they read a damaged or foreign file.
 OF_BAD_FILES = (
     OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError, EOFError,
     RecursionError, MemoryError, ImportError, SafetensorError, StrictDataclassError, pickle.UnpicklingError,
 )  # fmt: skip
-NAMED = 3  # tensors in a message
+NAMED = 3  # a message names at most so many tensors
 
 
 class UnusableModel(ValueError):
-    """A saved model or record that cannot be read, or must not be worked with."""
+    """A saved model or record that cannot be read, or must not be used."""
 
 
 @contextmanager
 def reading(name: str | Path, what: str = "model") -> Iterator[None]:
-    """Within the block libraries read the `what` in `name`: whatever they stop at becomes one line."""
+    """Within the block libraries read the `what` in `name`: their errors become one line."""
     try:
         yield
     except UnusableModel:
@@ -48,11 +48,11 @@ def load_model(name: str, revision: str = "main", auto_class: Any = AutoModel, *
 
     Args:
         name: a folder or a Hub id. revision: branch, tag or commit on the Hub.
-        auto_class: what it is loaded by.
-        overrides: what `from_pretrained` takes beside it: fields of the config that shall differ, `dtype`.
+        auto_class: the class that loads it.
+        overrides: further arguments of `from_pretrained`: fields of the config that shall differ, `dtype`.
 
     Raises:
-        UnusableModel: nothing is there, files are damaged, tensors are missing, have another shape, or hold no numbers.
+        UnusableModel: nothing is there, files are damaged, tensors are missing, have another shape, or hold NaN.
     """
     with reading(name):
         model, found = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **overrides)
@@ -79,11 +79,11 @@ def check_finite(model: torch.nn.Module, name: str | Path) -> None:
         if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all()
     ]
     if wrong:
-        raise UnusableModel(f"{name} cannot be used: no numbers (NaN or infinity) in {_names(wrong)}.")
+        raise UnusableModel(f"{name} cannot be used: NaN or infinity in {_names(wrong)}.")
 
 
 def read_json_object(path: Path, problem: Callable[[str], Exception] = UnusableModel) -> dict[str, Any]:
-    """The object in a JSON file. Raises `problem` (an error made of a line) where it holds none or cannot be read."""
+    """The object in a JSON file. Raises `problem`, an error class, if there is none or it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -57,7 +57,7 @@ SHAPES: dict[str, Callable[[int, float, float, int], float]] = {
     "quarter_cosine": quarter_cosine,
 }
 
-# A schedule of forward, and the config field that holds its value at rest, which is where the schedule ends.
+# Name of a schedule in forward -> the config field with the value at which the schedule ends.
 SCHEDULED_FIELDS = {"temperature": "gumbel_temperature", "kl_weight": "kl_weight", "commitment_cost": "commitment_cost"}
 
 

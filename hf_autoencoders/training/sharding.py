@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Models whose weights are shared out among processes by FSDP2 (`torch.distributed.fsdp.fully_shard`).
+"""Models whose weights are sharded over processes by FSDP2 (`torch.distributed.fsdp.fully_shard`).
 
-Such a module has its whole weights only within its forward, and within methods that FSDP was told of. So every method
-of a model's contract that reads weights is registered here, of the model and of the blocks inside it.
+Such a module has its whole weights only inside its forward and inside methods that are registered with FSDP. So all
+methods that read weights are registered here, those of the model and those of the blocks inside it.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from torch import nn
 
 
 def sharded_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules of `model` whose own weights FSDP2 shares out; none where another strategy, or one process, runs."""
+    """The modules of `model` that FSDP2 has sharded; none with one process or another strategy."""
     from torch.distributed.fsdp import FSDPModule
 
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 def register_methods(model: nn.Module) -> None:
-    """Tells FSDP2 of the methods that a model and its quantizer name in `fsdp_forward_methods`; nothing happens to a
-    model that is not sharded."""
+    """Registers the methods that a model and its quantizer name in `fsdp_forward_methods`. A model that is not sharded
+    stays as it is."""
     for module in sharded_modules(model):
         inside = _Inside(module)
         for name in getattr(module, "fsdp_forward_methods", ()):
@@ -29,16 +29,17 @@ def register_methods(model: nn.Module) -> None:
 
 
 def reshard(model: nn.Module) -> None:
-    """After weights were written from outside: what FSDP2 has gathered of the old ones is not used again."""
+    """To be called after weights were written from outside: frees the old whole weights that FSDP2 has gathered."""
     for module in sharded_modules(model):
         module.reshard()
 
 
 class _Inside:
-    """Registers methods of one sharded module such that one called by another one finds the weights there.
+    """Registers methods of one sharded module so that they can call each other.
 
-    `register_fsdp_forward_method` alone gives the weights back when the inner call ends, and the outer one fails. And
-    of the outermost module it keeps them after the call: an optimizer step after that would not reach the next forward.
+    With `register_fsdp_forward_method` alone, the end of the inner call frees the whole weights, and the outer call
+    fails. And the outermost module keeps its whole weights after the call, so that its next forward would not see an
+    optimizer step.
     """
 
     def __init__(self, module: nn.Module):

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Files that are whole or not there, and a full disk in one line."""
+"""Files are written completely or not at all, and a full disk is reported in one line."""
 
 import errno
 import os
@@ -15,15 +15,15 @@ OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, err
 
 
 class SaveFailed(OSError):
-    """The disk did not take what was to be saved; what lay there before is untouched. The message is one line."""
+    """The disk could not take a file; earlier files are unchanged. The message is one line."""
 
 
 @contextmanager
 def one_line_if_full(what: str, kept: str) -> Iterator[None]:
-    """Turns what Python, safetensors and torch raise where a disk takes no more into one SaveFailed.
+    """Turns the errors of Python, safetensors and torch on a full disk into one SaveFailed.
 
     Args:
-        what: that cannot be written. kept: what is not lost by it.
+        what: name of what is written. kept: words on what is not lost.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def _in_words(number: int, text: str) -> str:
 
 
 def write_atomically(path: Path, text: str):
-    """Writes beside and renames, so that a reader sees the old text or the new one."""
+    """Writes to a file beside `path`, then renames it: a reader sees the old text or the new one, never a part."""
     beside = path.with_name(f".{path.name}.writing")
     beside.write_text(text, encoding="utf-8")
     flush_to_disk(beside)

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Text as people are shown it: an error in one line, and words that stay words inside of Markdown.
+"""Text that people read: an error in one line, and names that are escaped for Markdown.
 
-Names of folders, classes and data sets come from anywhere. On a card they must neither end the code block or the cell
-that they stand in, nor begin a heading, a link, or HTML.
+Names of folders, classes and data sets come from anywhere. On a card, a name must not end its code block or its table
+cell, and it must not begin a heading, a link or HTML.
 """
 
 import json
@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, without line breaks; the type of an error that says nothing.
+    """The message of an error without line breaks; its type if the message is empty.
 
     >>> one_line(ValueError("two\\n  lines")), one_line(KeyError())
     ('two lines', 'KeyError')
@@ -23,7 +23,7 @@ def one_line(error: BaseException) -> str:
 
 
 def plain_text(text: Any) -> str:
-    """As text of a Markdown line: its special characters lose their meaning.
+    """`text` for a line of Markdown, with its special characters escaped.
 
     >>> print(plain_text("a|b <i> *c* `d`"))
     a\\|b \\<i\\> \\*c\\* \\`d\\`
@@ -34,7 +34,7 @@ def plain_text(text: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """As one cell of a Markdown table.
+    """`value` as one cell of a Markdown table.
 
     >>> cell(0.25), cell([1, 2]), cell("a|b")
     ('0.25', '1, 2', 'a\\\\|b')
@@ -50,7 +50,7 @@ def table_rows(rows: list[tuple[Any, ...]]) -> str:
 
 
 def fenced(text: str, language: str = "") -> str:
-    """As a code block, whose fence is longer than any run of backticks inside.
+    """`text` as a code block, whose fence is longer than any run of backticks inside.
 
     >>> print(fenced("a\\n```\\nb"))
     ````
@@ -70,7 +70,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def python_string(text: str) -> str:
-    """As a string of Python source, in double quotes, on one line.
+    """`text` as a string of Python source, in double quotes, on one line.
 
     >>> print(python_string('a"b'))
     "a\\"b"
@@ -79,7 +79,7 @@ def python_string(text: str) -> str:
 
 
 def render(template: str | Path, **facts: Any) -> str:
-    """What a Jinja template makes of `facts`. It may call the functions of this file that make words safe.
+    """A Jinja template, filled in with `facts`. It may call the functions of this file that escape text.
 
     Raises:
         jinja2.UndefinedError: the template names a fact that is not given.
