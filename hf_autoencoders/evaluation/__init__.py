@@ -1,2 +1,2 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Measures of a trained model. Whatever keeps the contract of a model can be measured; no class is named here."""
+"""Metrics and plots of a trained model. They use the contract of a model only, and name no model class."""

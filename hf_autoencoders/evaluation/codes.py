@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a codebook does on a whole set: which codes are used, what each one paints, what quantising costs."""
+"""A codebook on a whole set: which codes are used, what each decodes to, and how large the quantization error is."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
 
 
 def code_atlas(image_tokens: Tensor, pixels: Tensor, codebook_size: int, context: int = 1) -> Tensor:
-    """What each code paints: the mean of the decoded pixels around every place where it stands, (K, C, s, s).
+    """What each code decodes to: the mean of the decoded pixels around all positions of this code, (K, C, s, s).
 
     Args:
         image_tokens: (N, h, w).
         pixels: (N, C, H, W), decoded from them; H = h * f.
-        context: cells of f pixels shown on either side of the code's own; s = (2 * context + 1) f.
+        context: cells of f pixels that are shown on each side of the code's cell; s = (2 * context + 1) f.
 
     Returns:
-        NaN for a code that is never used.
+        The means; NaN for a code that is never used.
     """
     factor = pixels.shape[2] // image_tokens.shape[1]
     size = (2 * context + 1) * factor
@@ -44,7 +44,7 @@ def code_atlas(image_tokens: Tensor, pixels: Tensor, codebook_size: int, context
 
 @torch.no_grad()
 def errors_around_quantizer(model: nn.Module, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Squared error per image (N,) with the nearest codes, and with the encoder's own latents in their place."""
+    """Squared error per image, (N,): with the nearest codes, and with the encoder's latents without quantization."""
     quantized, unquantized = [], []
     for pixels in batches:
         latents = model.encode(pixels, return_dict=True).latents
@@ -56,7 +56,7 @@ def errors_around_quantizer(model: nn.Module, batches: Iterable[Tensor]) -> tupl
 
 @dataclass
 class RelaxationGap:
-    """ELBO in nats per image at each temperature, of relaxed samples and of one-hot ones."""
+    """ELBO in nats per image at each temperature, with relaxed and with one-hot samples."""
 
     temperatures: tuple[float, ...]
     relaxed: list[float]
@@ -69,7 +69,7 @@ def relaxation_gap(
     temperatures: tuple[float, ...] = TEMPERATURES,
     seed: int = 0,
 ) -> RelaxationGap:
-    """How much better a model with relaxed codes looks than one with the codes that a generator would use."""
+    """Compares the ELBO with relaxed codes to the ELBO with one-hot codes, which a prior would generate."""
     relaxed, hard = [], []
     for temperature in temperatures:
         pixels = ({"pixel_values": batch} for batch in batches())

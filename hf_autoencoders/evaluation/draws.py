@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""One generator for each picture of a set: what a figure draws depends neither on batches nor on processes."""
+"""One generator for each picture of a set: random draws of a metric depend neither on batches nor on processes."""
 
 import hashlib
 from collections.abc import Iterable
@@ -21,6 +21,6 @@ def picture_generators(
 
 
 def picture_seed(number: int, seed: int) -> int:
-    """32 bits: torch's generator of the CPU reads no more, and neighbours are far apart."""
+    """A seed of 32 bits (torch's CPU generator uses no more); seeds of neighbouring pictures are far apart."""
     digest = hashlib.blake2b(f"{seed} {number}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")

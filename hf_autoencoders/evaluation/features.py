@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""How close pictures come to real ones, offline: FD-CNN, precision / recall / density / coverage, class accuracy.
+"""How similar pictures are to real ones: FD-CNN, precision / recall / density / coverage, class accuracy; offline.
 
 FD-CNN is the Frechet distance (Heusel et al. 2017, without Inception) in the features of the small pinned classifier
-of `perception.digits_classifier`. It is no FID and compares with none; and it depends on the number of pictures (on
-MNIST 6.5 between 2,000 real and 2,000 other real ones, 4.5 between 5,000), so every metric stands beside that of as
-many real pictures.
+of `perception.digits_classifier`. It is not FID and cannot be compared with FID. It depends on the number of pictures
+(on MNIST: 6.5 between 2,000 and 2,000 other real pictures, 4.5 between 5,000). So every metric is also given for the
+same number of real pictures.
 
     net, judge = load_digits_classifier(), load_judge("judge.safetensors")
     metrics = measure_samples(samples, test_pixels, train_pixels, net, judge=judge)
@@ -20,7 +20,7 @@ from ..perception.digits_classifier import DigitsClassifier, check_pinned, in_ba
 
 NEIGHBOURS = 5  # k of precision, recall, density and coverage
 CONFIDENT = 0.9  # a picture is accepted as a digit if the judge's probability is above
-ROWS = 1000  # of a distance matrix at a time
+ROWS = 1000  # rows of a distance matrix that are computed together
 
 
 # -- distances between sets of features --------------------------------------------------------------------------------
@@ -44,14 +44,14 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 @dataclass
 class Coverage:
-    """Shares, 0..1; `density` may exceed 1.
+    """Shares between 0 and 1; only `density` may exceed 1.
 
     Args:
-        precision: samples inside the ball of some real picture, whose radius is its k-th nearest real neighbour's
-            distance. Kynkaanniemi et al. 2019.
-        recall: real pictures inside the ball of some sample.
-        density: balls of real pictures that a sample lies in, over k. Naeem et al. 2020.
-        coverage: real pictures whose ball holds a sample.
+        precision: share of samples that lie in the ball of a real picture. The radius of a ball is the distance to the
+            k-th nearest neighbour of the same set. Kynkaanniemi et al. 2019.
+        recall: share of real pictures that lie in the ball of a sample.
+        density: mean number of balls of real pictures in which a sample lies, divided by k. Naeem et al. 2020.
+        coverage: share of real pictures whose ball holds a sample.
     """
 
     precision: float
@@ -61,7 +61,7 @@ class Coverage:
 
 
 def measure_coverage(samples: Tensor, real: Tensor, k: int = NEIGHBOURS) -> Coverage:
-    """Of features (N, D) against real ones (M, D); memory for 1,000 rows of the distance matrix."""
+    """Compares features (N, D) with real ones (M, D). Memory: 1,000 rows of the distance matrix."""
     if min(len(samples), len(real)) <= k:
         raise ValueError(f"A {k}-th neighbour needs more than {k} pictures, got {len(samples)} and {len(real)}.")
     samples, real = samples.double(), real.double()
@@ -93,9 +93,9 @@ def nearest_radius(features: Tensor, k: int) -> Tensor:
 
 
 class RealBalls:
-    """Balls around real pictures' features (M, D), each as wide as the distance to its k-th nearest other one.
+    """Balls around the features (M, D) of real pictures; a radius is the distance to the k-th nearest other picture.
 
-    A picture inside of some ball is *plausible*: as near to a real picture as real ones are to each other.
+    A picture inside a ball is *plausible*: as near to a real picture as real pictures are to each other.
     """
 
     def __init__(self, features: Tensor, k: int = NEIGHBOURS):
@@ -103,7 +103,7 @@ class RealBalls:
         self.radius = nearest_radius(self.features, k)
 
     def contain(self, features: Tensor) -> Tensor:
-        """(N, D) -> whether each lies in some ball, (N,) bool. Its mean is the precision of `measure_coverage`."""
+        """(N, D) -> whether each lies in a ball, (N,) bool. The mean is the precision of `measure_coverage`."""
         parts = [(torch.cdist(rows, self.features) <= self.radius).any(1) for rows in features.double().split(ROWS)]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
 
@@ -115,21 +115,21 @@ class RealBalls:
         return reached.double().mean().item()
 
 
-# -- what a classifier says of pictures --------------------------------------------------------------------------------
+# -- what a classifier sees in pictures --------------------------------------------------------------------------------
 
 
 def class_accuracy(judge: DigitsClassifier, pixels: Tensor, labels: Tensor) -> float:
-    """Share of pictures (N, C, H, W) in [-1, 1] that the judge takes for the digit `labels` (N,) asked for."""
+    """Share of pictures (N, C, H, W) in [-1, 1] that the judge classifies as the digit asked for, `labels` (N,)."""
     return (in_batches(judge.classify, pixels).argmax(1) == labels).double().mean().item()
 
 
 def accepted_share(judge: DigitsClassifier, pixels: Tensor, threshold: float = CONFIDENT) -> float:
-    """Share of pictures (N, C, H, W) that the judge takes for some digit with a probability above `threshold`."""
+    """Share of pictures (N, C, H, W) that the judge classifies as any digit, with a probability above `threshold`."""
     return (acceptance(judge, pixels) > threshold).double().mean().item()
 
 
 def acceptance(judge: DigitsClassifier, pixels: Tensor) -> Tensor:
-    """The judge's probability of the likeliest digit, (N,)."""
+    """The judge's probability of the most likely digit, (N,)."""
     return in_batches(judge.classify, pixels).softmax(1).amax(1)
 
 
@@ -137,7 +137,7 @@ def acceptance(judge: DigitsClassifier, pixels: Tensor) -> Tensor:
 
 
 def fd_cnn(net: DigitsClassifier, a: Tensor, b: Tensor) -> float:
-    """Frechet distance of pictures (N, C, H, W) and (M, C, H, W) in the pinned net's features; refuses others."""
+    """Frechet distance of pictures (N, C, H, W) and (M, C, H, W) in the features of the pinned net, and of no other."""
     check_pinned(net)
     return frechet_distance(in_batches(net, a), in_batches(net, b))
 
@@ -153,18 +153,18 @@ def measure_samples(
     real_labels: Tensor | None = None,
     k: int = NEIGHBOURS,
 ) -> dict[str, float]:
-    """Every metric of `samples`, and of as many `real` pictures as its floor (names ending in `_of_real_data`).
+    """Every metric of `samples`, and of the same number of `real` pictures (names ending in `_of_real_data`).
 
     Args:
         samples: (N, C, H, W) in [-1, 1].
-        reference: real pictures that both are compared with, the test set; all of it, usually.
+        reference: real pictures that both are compared with: usually the whole test set.
         real: other real pictures, of the training set; at least N.
-        net: the pinned one.
-        judge: another classifier; adds the share of pictures it accepts with confidence above 0.9.
-        labels, real_labels: classes asked for; add the accuracy by the judge.
+        net: the pinned classifier.
+        judge: another classifier; adds the share of pictures that it accepts with a probability above 0.9.
+        labels, real_labels: the classes asked for; they add the class accuracy by the judge.
 
     Raises:
-        ValueError: another feature net, a judge that is none, fewer real pictures than samples.
+        ValueError: another feature net, the feature net as its own judge, fewer real pictures than samples.
     """
     check_pinned(net)
     if len(real) < len(samples):

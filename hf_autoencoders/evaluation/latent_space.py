@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The latent space seen as a plane, and the gaps in it: where no picture was ever encoded to.
+"""A plane in the latent space, and the gaps in it: places to which no picture was encoded.
 
-Latents are (N, D, h, w); a point of the plane is (x, y). Of a model with a codebook the plane is that of its code
-vectors, and decoding a point takes what `model.decode` makes of it.
+Latents are (N, D, h, w); a point of the plane is (x, y). If a model has a codebook, the latents are its code vectors,
+and a point is decoded by `model.decode`, which quantizes it first.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from .features import CONFIDENT
 
 CENTRAL = 0.98  # share of the codes along an axis that the window on the plane shows
 FAR = 0.99  # a gap is farther from every training code than this share of the held-out codes
-CANDIDATES = 100_000  # points around the codes that are tried in search of gaps
+CANDIDATES = 100_000  # points around the codes that are tested for gaps
 
 
 def plane_latents(model: nn.Module, pixel_values: Tensor) -> Tensor:
-    """(B, C, H, W) -> the latents (B, D, h, w) whose plane is looked at, and which `model.decode` takes.
+    """(B, C, H, W) -> latents (B, D, h, w), in whose space the plane lies, and which `model.decode` takes.
 
-    The code vectors where there are any; but where D equals K, floats of that width are logits to `decode`.
+    These are code vectors if the model has codes. If D equals K, `decode` would read them as logits: then the logits.
     """
     encoded = model.encode(pixel_values, return_dict=True)
     quantized = getattr(encoded, "quantized", None)
@@ -42,9 +42,9 @@ class Plane:
     Args:
         mean: (D h w,)
         axes: (2, D h w), orthonormal.
-        variance_share: of the latents' variance along each axis, 0..1.
+        variance_share: share of the latents' variance along each axis, 0..1.
         shape: (D, h, w)
-        whole: the latent space has two dimensions and is shown as it is; else these are its principal components.
+        whole: True: the latent space has two dimensions, and the plane is all of it. False: principal components.
     """
 
     mean: Tensor
@@ -71,7 +71,7 @@ class Plane:
 
 
 def fit_plane(latents: Tensor) -> Plane:
-    """The plane itself of 2-d latents, else the first two principal components of (N, D, h, w)."""
+    """Of 2-d latents the whole plane, else the first two principal components of (N, D, h, w)."""
     flat, shape = latents.flatten(1).float(), tuple(latents.shape[1:])
     if flat.shape[1] < 2 or len(flat) < 3:
         raise ValueError(f"A plane needs 2 latent dimensions and 3 pictures, got {flat.shape[1]} and {len(flat)}.")
@@ -105,7 +105,7 @@ class PlaneWindow:
 
 
 def central_window(coordinates: Tensor) -> PlaneWindow:
-    """Holds the central 98 % of the points (N, 2) along either axis; one unit wide where all points coincide."""
+    """The window with the central 98 % of the points (N, 2) along each axis; one unit wide if all points coincide."""
     tail = (1 - CENTRAL) / 2
     low, high = np.quantile(coordinates.numpy(), [tail, 1 - tail], axis=0)
     low, high = np.where(high > low, [low, high], [low - 0.5, low + 0.5]).tolist()
@@ -117,17 +117,17 @@ def central_window(coordinates: Tensor) -> PlaneWindow:
 
 @dataclass
 class Gaps:
-    """Points between codes: inside the hull of the training codes, farther from each than 99 % of held-out codes are.
+    """Points between codes: inside the hull of the training codes, and farther from all of them than 99 % of held-out codes.
 
     Args:
-        window: of the plane, for a picture of them; it holds all codes.
+        window: the part of the plane that a plot shows; it holds all codes.
         radius: that distance, in units of the latents.
-        share: of the hull's area.
-        anywhere: points drawn evenly from the whole hull, (n, 2).
-        points: the same from the gaps, up to a number asked for, (n, 2).
+        share: share of the hull's area that is gap.
+        anywhere: random points of the whole hull, (n, 2).
+        points: random points of the gaps, (n, 2).
         pixels: what gap points decode to, (n, C, H, W) in [-1, 1].
-        confidence: of the classifier in its likeliest digit at each, (n,).
-        plausible: whether each is as near to a real picture as real ones are to each other, (n,) bool.
+        confidence: the classifier's probability of the most likely digit, for each gap point, (n,).
+        plausible: whether each decoding is as near to a real picture as real ones are to each other, (n,) bool.
     """
 
     window: PlaneWindow
@@ -141,7 +141,7 @@ class Gaps:
 
     @property
     def accepted(self) -> float | None:
-        """Share of the gap points whose decoding is taken for a digit with confidence above 0.9; None without gaps."""
+        """Share of the gap points whose decoding the judge accepts as a digit (above 0.9); None without gaps."""
         return (self.confidence > CONFIDENT).double().mean().item() if len(self.points) else None
 
     @property
@@ -167,9 +167,9 @@ def find_gaps(
     Args:
         train_points, held_out_points: coordinates of codes, (N, 2).
         decode: latents (n, D, h, w) -> pixels (n, C, H, W).
-        confidence: pixels -> probability of the likeliest class, (n,).
-        plausible: pixels -> whether they are near real ones, (n,) bool.
-        number: of points to keep at most, anywhere in the hull and in gaps.
+        confidence: pixels -> probability of the most likely class, (n,).
+        plausible: pixels -> whether they are near real pictures, (n,) bool.
+        number: at most so many points are kept, of the hull and of the gaps.
     """
     tree = KDTree(train_points.numpy())
     radius = float(np.quantile(distance_to(tree, held_out_points), FAR))
@@ -192,13 +192,13 @@ def find_gaps(
 
 
 def whole_window(coordinates: Tensor) -> PlaneWindow:
-    """Holds all points (N, 2)."""
+    """The smallest window that holds all points (N, 2)."""
     (left, bottom), (right, top) = coordinates.amin(0).tolist(), coordinates.amax(0).tolist()
     return PlaneWindow(left, right, bottom, top)
 
 
 def in_hull(points: Tensor, codes: Tensor) -> Tensor:
-    """Which of the points (N, 2) lie in the convex hull of the codes (M, 2), (N,) bool; of codes on a line none."""
+    """Which of the points (N, 2) lie in the convex hull of the codes (M, 2), (N,) bool; none if the codes are on a line."""
     try:
         sides = torch.from_numpy(ConvexHull(codes.double().numpy()).equations)  # (S, 3): a x + b y + c <= 0 inside
     except QhullError:
@@ -207,5 +207,5 @@ def in_hull(points: Tensor, codes: Tensor) -> Tensor:
 
 
 def distance_to(tree: KDTree, points: Tensor) -> np.ndarray:
-    """From each point (N, 2) to its nearest in the tree, (N,)."""
+    """Distance of each point (N, 2) to the nearest point in the tree, (N,)."""
     return tree.query(points.numpy(), k=1)[0][:, 0]

@@ -1,8 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Metrics of a model on a whole set of images, equal for every batch size and number of processes.
 
-Pixels come in [-1, 1] and are measured on the [0, 1] scale, reconstructions clamped to it. Every metric is made of sums
-in float64 and of whole-number histograms that are added over batches and processes first; nothing is a mean of means.
+Pixels are given in [-1, 1] and measured on the [0, 1] scale, with reconstructions clamped to it. Sums in float64 and
+integer histograms are first added over batches and processes; then metrics are computed from them. No metric is a mean
+of means.
 """
 
 import inspect
@@ -20,12 +21,12 @@ from ..models.codebooks import histogram, perplexity
 from .draws import picture_generators
 
 
-# Scalars of an output that are no means over images: of these the whole set has metrics of its own, or none.
-_BATCH_FIGURES = ("perplexity", "codebook_usage", "norm_ratio")
+# Scalars of an output that are not means over images. The whole set has its own metrics in their place, or none.
+_BATCH_METRICS = ("perplexity", "codebook_usage", "norm_ratio")
 
 
 def count_codes(image_tokens: Tensor, codebook_size: int) -> Tensor:
-    """How often each code stands in `image_tokens` (B, h, w) or (B, h, w, depth): (depth, K) int64."""
+    """How often each code occurs in `image_tokens` (B, h, w) or (B, h, w, depth): (depth, K) int64."""
     levels = image_tokens.unbind(3) if image_tokens.dim() == 4 else [image_tokens]
     return torch.stack([histogram(level, codebook_size, torch.int64) for level in levels])
 
@@ -38,16 +39,16 @@ class Totals:
         self.codes: Tensor | None = None
 
     def add(self, name: str, value: Tensor | float) -> None:
-        """Adds one number, or the sum of a tensor's entries taken in float64."""
+        """Adds one number, or the sum of a tensor's entries in float64."""
         self.sums[name] += float(value.detach().cpu().double().sum()) if isinstance(value, Tensor) else value
 
     def add_codes(self, image_tokens: Tensor, codebook_size: int) -> None:
-        """Counts codes: (B, h, w), or (B, h, w, depth) level by level."""
+        """Counts the codes of (B, h, w), or of (B, h, w, depth) for each level."""
         counts = count_codes(image_tokens.detach(), codebook_size).cpu()
         self.codes = counts if self.codes is None else self.codes + counts
 
     def merged(self) -> "Totals":
-        """The sum over all processes, the same on each. A process that saw no image counts as nothing."""
+        """The sum over all processes, equal on each of them. A process without images adds nothing."""
         if not _distributed():
             return self
         parts: list = [None] * torch.distributed.get_world_size()
@@ -69,14 +70,14 @@ def _distributed() -> bool:
 
 
 def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error on the [0, 1] scale; of the whole set's error, as
-    torchmetrics' PeakSignalNoiseRatio(data_range=1.0), not the mean of each image's."""
+    """Peak signal-to-noise ratio in dB, from a mean squared error on the [0, 1] scale. It is computed from the error of
+    the whole set, as torchmetrics' PeakSignalNoiseRatio(data_range=1.0), and is not a mean over images."""
     return math.inf if mse == 0 else -10 * math.log10(mse)
 
 
 def ssim_sigma(height: int, width: int) -> float | None:
-    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) from 16 pixels a side on; 0.5 (5 x 5) from 6 on,
-    since torchmetrics leaves out the border that a window does not fit into; None (no SSIM) below."""
+    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) for sides of at least 16 pixels, 0.5 (5 x 5) for at
+    least 6, since torchmetrics leaves out the border where the window does not fit; None (no SSIM) for less."""
     side = min(height, width)
     return 1.5 if side >= 16 else 0.5 if side >= 6 else None
 
@@ -104,25 +105,25 @@ def roughness(pixels: Tensor) -> Tensor:
 
 
 def bernoulli_floor(target: Tensor) -> Tensor:
-    """Entropy of the grey levels themselves in nats per image, (B,): no Bernoulli reconstruction gets below it.
+    """Entropy of the grey levels in nats per image, (B,): the lowest possible Bernoulli loss.
 
-    0 for binary pictures; MNIST's grey levels: 45.5. A grey-level BCE is no likelihood: read what lies above this.
+    0 for binary pictures; 45.5 for MNIST's grey levels. On grey levels, BCE is not a likelihood: subtract this floor.
     """
     return (torch.special.entr(target) + torch.special.entr(1 - target)).flatten(1).sum(1)
 
 
 def bits_per_dim(nats: float, dimensions: int, continuous: bool) -> float:
-    """Bits for each pixel and channel: nats / (d ln 2), and 8 more where `nats` is of a density over [0, 1]^d, which
-    makes it comparable with codes for 256 grey levels."""
+    """Bits for each pixel and channel: nats / (d ln 2). If `nats` comes from a density over [0, 1]^d, 8 bits are added,
+    so that it compares with codes for 256 grey levels."""
     return nats / (dimensions * math.log(2)) + (8 if continuous else 0)
 
 
 def named_bits_per_dim(nats: float, dimensions: int, floor: float | None) -> dict[str, float]:
-    """`bits_per_dim` under the name that says of what; nothing for grey pixels under a Bernoulli likelihood, whose
-    cross-entropy is no likelihood of them.
+    """{name: `bits_per_dim`}; the name says whether pixels are continuous or discrete. {} for grey pixels with a
+    Bernoulli loss, which is not a likelihood of them.
 
     Args:
-        floor: the pixels' `bernoulli_floor` where the likelihood is Bernoulli, None where it is a density.
+        floor: the pixels' `bernoulli_floor` if the likelihood is Bernoulli; None if it is a density.
 
     >>> named_bits_per_dim(0.0, 784, floor=None), named_bits_per_dim(90.0, 784, floor=45.5)
     ({'bits_per_dim_continuous': 8.0}, {})
@@ -136,7 +137,7 @@ def named_bits_per_dim(nats: float, dimensions: int, floor: float | None) -> dic
 def code_metrics(counts: Tensor) -> dict[str, float]:
     """Perplexity exp(entropy) and usage of a histogram (levels, K) of a whole set's codes.
 
-    Both are means over the levels of a residual quantizer, whose metrics stand beside them as `perplexity_level_i`.
+    For a residual quantizer both are means over its levels; `perplexity_level_i` etc. are those of one level.
     """
     levels, size = counts.shape
     perplexities = perplexity(counts.double())
@@ -172,39 +173,39 @@ def evaluate(
     """Metrics over all images of all processes.
 
     Args:
-        model: bare or prepared by accelerate; run in eval mode, and put back.
+        model: bare or prepared by accelerate. It is run in eval mode; its mode is restored afterwards.
         batches: {"pixel_values": (B, C, H, W) in [-1, 1]}, this process's share. Either each image is on one process,
-            in batches as uneven as they come, or `batches` is a loader prepared by `accelerator`, whose repeated images
-            are left out. `index` (B,) beside the pixels numbers the images in their set; without it, processes are
-            taken to have been dealt one image after the other, as `training.batches.evaluation_batches` does.
-        accelerator: gives the device, and unwraps the model where its signature is read.
-        data_variance: divisor of `nmse`, that of the training pixels on [0, 1]; default: that of these images.
-        temperature: of the relaxed ELBO; the model's own if None.
-        seed: of the draws behind `elbo`, `relaxed_elbo` and `hard_elbo`: one per image, keyed by seed and the image's
-            number, so that batch sizes and processes do not change them. `model` gets them as a list of generators.
-        ssim: it takes torchmetrics and about as long as a small model.
-        clamp: reconstructions to [0, 1] before they are measured.
+            in batches of any size, or `batches` is a loader prepared by `accelerator`, whose repeated images are left
+            out. `index` (B,) beside the pixels gives the images' numbers in their set. Without it, image i is assumed
+            to be on process i % processes, as in `training.batches.evaluation_batches`.
+        accelerator: gives the device, and unwraps the model to read its signature.
+        data_variance: divisor of `nmse`: the variance of the training pixels on [0, 1]; default: of these images.
+        temperature: of the relaxed ELBO; None: the model's own.
+        seed: of the draws for `elbo`, `relaxed_elbo` and `hard_elbo`. Each image has a generator that is keyed by seed
+            and the image's number, so that batch sizes and processes change nothing. `model` gets their list.
+        ssim: False leaves SSIM out; it needs torchmetrics and takes about as long as a small model.
+        clamp: clamps reconstructions to [0, 1] before they are measured.
 
     Returns:
-        Names and metrics::
+        Metrics by name::
 
             images                  how many
             mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W], gradient_energy
                                     of the deterministic reconstruction (mean or argmax latents)
             negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
-                                    means over images of the same pass
-            elbo [nats per image]   where the model has a KL; latents drawn from the posterior where the model draws
+                                    means over images, of the same pass
+            elbo [nats per image]   if the model has a KL; with latents drawn from the posterior, if the model draws
             relaxed_elbo, hard_elbo, elbo_gap = relaxed - hard
-                                    where `forward` takes `hard`: Gumbel-softmax samples, and one-hot draws from q,
-                                    whose bound is `elbo`
+                                    if `forward` takes `hard`: with Gumbel-softmax samples, and with one-hot draws
+                                    from q; `elbo` is the latter
             bits_per_dim_continuous | bits_per_dim_discrete
-                                    of -elbo; discrete for a Bernoulli likelihood, and then of binary pixels only
-            bernoulli_floor         entropy of the pixels themselves, beside a Bernoulli likelihood
+                                    from -elbo; discrete for a Bernoulli likelihood, and then for binary pixels only
+            bernoulli_floor         entropy of the pixels, for a Bernoulli likelihood
             perplexity, codebook_usage, codes_used, codes_total
-                                    where the output has `image_tokens`: of the histogram over the whole set
+                                    if the output has `image_tokens`: from the histogram over the whole set
 
     Raises:
-        ValueError: no image, or a batch without pixel_values.
+        ValueError: there is no image, or a batch has no pixel_values.
     """
     bare = _bare(model, accelerator)
     schedules = _Schedules.of(bare, temperature)
@@ -255,12 +256,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _continuous(bare: nn.Module) -> bool:
-    """Is the likelihood a density? All but the Bernoulli one are."""
+    """Whether the likelihood is a density: all are, except the Bernoulli likelihood."""
     return getattr(getattr(bare, "config", None), "reconstruction_loss", "mse") != "bce"
 
 
 class _Schedules:
-    """Which passes a model's signature asks for. `names`: keyword-only arguments of its forward."""
+    """Which forward passes a model needs, by its signature. `names`: arguments of its forward."""
 
     def __init__(self, names: set[str], temperature: float | None):
         self.names = names
@@ -277,7 +278,7 @@ class _Schedules:
         return 3 if "hard" in self.names else 2 if "kl_weight" in self.names else 1
 
     def run(self, model: nn.Module, pixels: Tensor, generator: list[torch.Generator]) -> dict[str, Any]:
-        """Outputs by pass: `mean` always; `relaxed` and `hard`, or `sample`, where the model draws latents."""
+        """Outputs by name of the pass: always `mean`; `relaxed` and `hard`, or `sample`, if the model draws latents."""
         passes = {"mean": model(pixels, **self.deterministic)}
         if "hard" in self.names:
             passes["relaxed"] = model(pixels, generator=generator, hard=False, **self.deterministic)
@@ -290,8 +291,8 @@ class _Schedules:
 def shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: torch.device) -> Iterator[tuple]:
     """(pixels on the device, their numbers in the set, how many of them count).
 
-    Every process runs the model equally often, repeating its last batch uncounted where its share is shorter: the
-    gathers of a sharded model (FSDP) wait for all.
+    Every process runs the model equally often, since the gathers of a sharded model (FSDP) wait for all processes. A
+    process with fewer batches repeats its last batch, which does not count then.
     """
     rounds, done, seen, pixels = _rounds(batches), 0, 0, None
     for batch in batches:
@@ -309,9 +310,10 @@ def shares(batches: Iterable[Mapping[str, Tensor]], accelerator: Any, device: to
 
 
 def _numbers(seen: int, size: int, prepared: bool) -> Tensor:
-    """Numbers in the whole set of the images that follow `seen` ones on this process, (size,) int64.
+    """Numbers in the whole set of the next `size` images of this process, after `seen` ones; (size,) int64.
 
-    A prepared loader gives each process a stretch of every round, all of one size; else images are dealt one by one.
+    A prepared loader gives each process the same number of consecutive images in each round. Otherwise image i is on
+    process i % processes.
     """
     rank, processes = _rank(), torch.distributed.get_world_size() if _distributed() else 1
     if prepared:
@@ -320,7 +322,7 @@ def _numbers(seen: int, size: int, prepared: bool) -> Tensor:
 
 
 def _rounds(batches: Iterable) -> int:
-    """The largest number of batches on any process; 0 where there is one process or a length is unknown."""
+    """The largest number of batches on any process; 0 if there is one process or a length is unknown."""
     if not _distributed():
         return 0
     lengths: list = [None] * torch.distributed.get_world_size()
@@ -329,10 +331,10 @@ def _rounds(batches: Iterable) -> int:
 
 
 def _rows_of_batch(batches: Any, accelerator: Any, size: int) -> int:
-    """Images of this batch that are no repetition.
+    """Number of images of this batch that are not repetitions.
 
-    A loader that accelerate prepared fills the last round up with images from the start, so that all processes get
-    equal batches; of that round's concatenation in rank order only the first `remainder` are new.
+    A loader prepared by accelerate fills its last round with images from the start, so that all processes get equal
+    batches. In rank order, only the first `remainder` images of that round are new.
     """
     if not _is_prepared(batches, accelerator):
         return size
@@ -371,7 +373,7 @@ def _count(totals: Totals, pixels: Tensor, passes: dict[str, Any], bare: nn.Modu
     if similarities is not None:
         totals.add("mean/ssim", similarities)
     for name, value in mean.items():
-        if isinstance(value, Tensor) and value.dim() == 0 and name not in _BATCH_FIGURES:
+        if isinstance(value, Tensor) and value.dim() == 0 and name not in _BATCH_METRICS:
             totals.add(f"mean/{name}", count * float(value))
     if not _continuous(bare):
         totals.add("mean/bernoulli_floor", bernoulli_floor(target))
@@ -411,7 +413,7 @@ def _metrics(totals: Totals, data_variance: float | None) -> dict[str, float]:
 
 
 def _bounds(bounds: dict[str, float]) -> dict[str, float]:
-    """ELBOs in nats per image from the passes that gave them."""
+    """ELBOs in nats per image, from the mean bound of each pass."""
     if "hard" in bounds:
         relaxed, hard = bounds["relaxed"], bounds["hard"]
         return {"relaxed_elbo": relaxed, "hard_elbo": hard, "elbo_gap": relaxed - hard, "elbo": hard}

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Pictures of a trained model, one style for all: numbers and pixels in, a matplotlib Figure out.
+"""Plots of a trained model in one style: numbers and pixels -> a matplotlib Figure.
 
-Pixels are (N, C, H, W) in [-1, 1]. Nothing here computes; the numbers come from `latent_space`, `codes`, `likelihood`.
-Colours are Okabe & Ito's, which colour-blind people tell apart; classes differ by marker and carry their name, too.
+Pixels are (N, C, H, W) in [-1, 1]. The numbers are computed in `latent_space`, `codes` and `likelihood`. The colours of
+Okabe & Ito can be told apart by colour-blind people; classes also differ by marker and are labelled.
 """
 
 import io
@@ -24,7 +24,7 @@ from .likelihood import ACTIVE_VARIANCE, LatentUse
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#999999"
-OLIVE, PURPLE = "#B8A800", "#5D3A9B"  # Okabe & Ito's yellow, darker to be seen on white; a tenth colour
+OLIVE, PURPLE = "#B8A800", "#5D3A9B"  # Okabe & Ito's yellow, darker for a white page; a tenth colour
 CLASS_COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK, OLIVE, GREY, PURPLE)
 MARKERS = ("o", "s", "^", "D", "v")
 STYLE = {
@@ -43,12 +43,12 @@ STYLE = {
     "image.cmap": "gray",
     "image.interpolation": "nearest",
 }
-SCATTERED = 10_000  # points of a scatter plot at most
+SCATTERED = 10_000  # a scatter plot shows at most so many points
 AXES_TO_DRAG = (0.13, 0.11, 0.85, 0.87)  # left, bottom, width, height: shares of the figure
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draws in our style and leaves the user's matplotlib as it was."""
+    """Decorator: draws in our style, and leaves the user's settings of matplotlib unchanged."""
 
     @wraps(draw)
     def in_style(*args, **kwargs) -> Figure:
@@ -69,13 +69,13 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_picture(pixels: Tensor) -> np.ndarray:
-    """(C, H, W) in [-1, 1] -> what imshow takes: (H, W) of one channel, (H, W, 3) of more, in [0, 1]."""
+    """(C, H, W) in [-1, 1] -> an array for imshow in [0, 1]: (H, W) for one channel, (H, W, 3) for more."""
     unit = ((pixels.float().clamp(-1, 1) + 1) / 2).cpu()
     return unit[0].numpy() if len(unit) in (1, 2) else unit[:3].permute(1, 2, 0).numpy()
 
 
 def mosaic(pixels: Tensor, columns: int, gap: int = 1) -> np.ndarray:
-    """(N, C, H, W) -> one picture, row by row, with `gap` white pixels between; the last row may be short."""
+    """(N, C, H, W) -> one picture, row by row, with `gap` white pixels between them; the last row may be incomplete."""
     pictures = [to_picture(picture) for picture in pixels]
     height, width = pictures[0].shape[:2]
     rows = math.ceil(len(pictures) / columns)
@@ -87,13 +87,13 @@ def mosaic(pixels: Tensor, columns: int, gap: int = 1) -> np.ndarray:
 
 
 def show(axes: Axes, picture: np.ndarray, **kwargs) -> None:
-    """An image without ticks or frame."""
+    """Shows an image without ticks or frame."""
     axes.imshow(picture, vmin=0, vmax=1, **kwargs)
     axes.set_axis_off()
 
 
 def figure_for(picture: np.ndarray, width: float = 8.0, extra: float = 0.5) -> tuple[Figure, Axes]:
-    """A figure as wide as asked for (inches) and as high as the picture needs, plus `extra` for its title."""
+    """A figure of the given width (inches), as high as the picture needs, plus `extra` for its title."""
     height = width * picture.shape[0] / picture.shape[1]
     figure = Figure(figsize=(width, height + extra))
     return figure, figure.subplots()
@@ -113,7 +113,7 @@ def picture_grid(pixels: Tensor, columns: int, title: str, width: float = 8.0) -
 def reconstructions(rows: Sequence[tuple[str, Tensor, Tensor, Tensor]]) -> Figure:
     """Originals above reconstructions for each of `rows` (title, originals, reconstructions (n, C, H, W), errors (n,)).
 
-    The error stands below each pair.
+    The error is printed below each pair.
     """
     pictures = [mosaic(torch.cat([originals, decoded]), len(errors)) for _, originals, decoded, errors in rows]
     figure = Figure(figsize=(8.5, sum(8.5 * p.shape[0] / p.shape[1] + 0.55 for p in pictures)))
@@ -126,7 +126,7 @@ def reconstructions(rows: Sequence[tuple[str, Tensor, Tensor, Tensor]]) -> Figur
 
 
 def show_ticked(axes: Axes, picture: np.ndarray, names: Sequence[str]) -> None:
-    """A mosaic with a word below each of its columns."""
+    """Shows a mosaic with a label below each of its columns."""
     axes.imshow(picture, vmin=0, vmax=1, aspect="equal")
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -138,7 +138,7 @@ def show_ticked(axes: Axes, picture: np.ndarray, names: Sequence[str]) -> None:
 
 @styled
 def strips(left: Tensor, paths: Tensor, right: Tensor, title: str) -> Figure:
-    """One way between two pictures a row: (R, C, H, W), (R, steps, C, H, W), (R, C, H, W)."""
+    """Each row leads from one picture to another: (R, C, H, W), (R, steps, C, H, W), (R, C, H, W)."""
     steps = paths.shape[1]
     whole = torch.cat([left[:, None], paths, right[:, None]], 1)
     picture = mosaic(whole.flatten(0, 1), steps + 2)
@@ -169,7 +169,7 @@ def set_window(axes: Axes, window: PlaneWindow, margin: float = 0.0) -> None:
 def latent_plane(
     points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: PlaneWindow, title: str
 ) -> Figure:
-    """Codes (N, 2) by class, whose name stands at its median."""
+    """Codes (N, 2), coloured by class; a class's name is printed at its median."""
     figure = Figure(figsize=(7.5, 6.5))
     axes = figure.subplots()
     points = points[:SCATTERED].numpy()
@@ -187,7 +187,7 @@ def latent_plane(
 def plane_to_drag(
     points: Tensor, labels: Tensor | None, names: Sequence[str] | None, plane: Plane, window: PlaneWindow
 ) -> Figure:
-    """Codes (N, 2) by class on a square, whose axes lie at `AXES_TO_DRAG` of it: who drags there is in the plane."""
+    """Codes (N, 2) by class on a square figure with its axes at `AXES_TO_DRAG`, so that a page can map its points."""
     figure = Figure(figsize=(5, 5), layout="none")
     axes = figure.add_axes(AXES_TO_DRAG)
     if labels is None:
@@ -248,9 +248,9 @@ def manifold(pixels: Tensor, plane: Plane, window: PlaneWindow, title: str) -> F
 
 @styled
 def gaps(models: Sequence[tuple[str, Plane, Tensor, Tensor, Gaps]], examples: int = 40) -> Figure:
-    """For each of (name, plane, training codes (N, 2), their classes, gaps): where its gaps lie, and what they paint.
+    """For each of (name, plane, training codes (N, 2), their classes, gaps): where its gaps lie, and what they decode to.
 
-    Gap points that decode to something plausible are circles, the others crosses.
+    Circles are gap points with a plausible decoding; crosses are the others.
     """
     figure = Figure(figsize=(5.6 * len(models), 8.4))
     grid = figure.subplots(2, len(models), squeeze=False, height_ratios=(5, 2.2), gridspec_kw={"hspace": 0.08})
@@ -291,7 +291,7 @@ def scatter_gaps(axes: Axes, name: str, plane: Plane, codes: Tensor, labels: Ten
 
 @styled
 def unit_kl(use: LatentUse, title: str) -> Figure:
-    """KL of each latent unit, largest first; active ones are filled."""
+    """KL of each latent unit, largest first; bars of active units are filled."""
     order = use.kl.flatten().argsort(descending=True)
     kl, active = use.kl.flatten()[order].numpy(), (use.variance.flatten()[order] > ACTIVE_VARIANCE).numpy()
     figure = Figure(figsize=(8, 3.8))
@@ -311,7 +311,7 @@ def unit_kl(use: LatentUse, title: str) -> Figure:
 
 @styled
 def code_usage(counts: Tensor, title: str) -> Figure:
-    """Share of each code, most frequent first, a line for each level of (levels, K); against equal use."""
+    """Share of each code, most frequent first, with a line for each level of (levels, K), and a line for equal use."""
     figure = Figure(figsize=(8, 3.8))
     axes = figure.subplots()
     for number, level in enumerate(counts):
@@ -335,7 +335,7 @@ def code_usage(counts: Tensor, title: str) -> Figure:
 
 @styled
 def draw_code_atlas(patches: Tensor, counts: Tensor, title: str, limit: int = 256) -> Figure:
-    """What each code paints, (K, C, s, s) in [-1, 1], by frequency `counts` (K,); a frame marks the code's own cell."""
+    """What each code decodes to, (K, C, s, s) in [-1, 1], ordered by `counts` (K,); a frame marks the code's cell."""
     total = int((counts > 0).sum())
     used = counts.argsort(descending=True)[: min(limit, total)]
     if total > limit:
@@ -416,7 +416,7 @@ def training_curves(records: Sequence[dict[str, float]], names: Sequence[str], t
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(4.4 * columns, 2.6 * rows + 0.4))
     grid = figure.subplots(rows, columns, squeeze=False).flat
-    for name, axes in zip(names, grid, strict=False):  # `names` ends first: `grid` keeps its rest
+    for name, axes in zip(names, grid, strict=False):  # `names` ends first, so `grid` still has the empty panels
         for key, style, colour, label in ((name, "-", BLUE, "training"), (f"eval_{name}", "s", ORANGE, "held out")):
             points = [(r["step"], r[key]) for r in records if isinstance(r.get(key), int | float)]
             if points:

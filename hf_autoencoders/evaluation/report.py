@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A folder that shows and measures a trained model: PNG files, metrics.json, and index.html, which holds it all.
+"""The report of a trained model: a folder with PNG files, metrics.json, and index.html, which holds everything.
 
-Each page of the report is a function of a `Subject`; what a model cannot show is left out, and where a user might miss
-it the report says why.
+Each page of the report is a function of a `Subject`. A page that does not fit the model is left out; where a user might
+expect it, the report says why.
 
     write_report(Subject("my VAE", model, images.train, images.eval), "report")
 """
@@ -36,15 +36,15 @@ from .subject import Subject
 logger = logging.getLogger(__name__)
 
 ERROR_UNIT = "squared error per image on [0, 1] pixels"
-ON_LIKELIHOOD_PAGE = ("elbo", "bits_per_dim_continuous", "bits_per_dim_discrete")  # with the data setting named
-SAMPLES = 64  # shown
-RELAXATION_IMAGES = 1000  # that the relaxation gap is measured on
+ON_LIKELIHOOD_PAGE = ("elbo", "bits_per_dim_continuous", "bits_per_dim_discrete")  # shown there with the data setting
+SAMPLES = 64  # that are shown
+RELAXATION_IMAGES = 1000  # images on which the relaxation gap is measured
 CURVES = ("loss", "negative_log_likelihood", "kl", "window_perplexity", "commitment_loss", "learning_rate")
 
 
 @dataclass
 class Picture:
-    """Args: name: of the PNG file, without suffix. caption: what to see in it, for people."""
+    """Args: name: of the PNG file, without suffix. caption: what it shows."""
 
     name: str
     figure: Figure
@@ -65,13 +65,13 @@ class Page:
 
 @dataclass
 class Knobs:
-    """What a report is asked for.
+    """Options of a report.
 
     Args:
-        judge: an independent classifier; None takes the feature net itself, and the report says so.
+        judge: an independent classifier; None: the feature net itself, and the report says so.
         beside: a second model, for the comparison of the gaps.
-        num_importance_samples: k of the importance weighted bound; 0 leaves it out (5,000 takes minutes).
-        num_samples: from the prior, that FD-CNN is measured on.
+        num_importance_samples: k of the importance weighted bound; 0: no bound (5,000 takes minutes).
+        num_samples: samples from the prior on which FD-CNN is measured.
         code_nats: of a learned prior, see `measure_likelihood`; gives bits/dim of prior and decoder together.
         feature_net: whose eyes judge photographs; None leaves their page out.
         feature_size: pixels of a side that pictures are resized to for it; None: as they are.
@@ -146,9 +146,9 @@ def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
 
 
 def add_learned_prior(page: Page, subject: Subject, code_nats: Callable[[Tensor], Tensor]) -> None:
-    """The same metrics with the cost of the likeliest codes under a learned prior in place of uniform ones."""
+    """Adds the likelihood of the most likely codes under a learned prior, in place of the uniform prior."""
     if not subject.has_codes:
-        raise ValueError(f"{subject.name} has no codes: a learned prior is one of image tokens.")
+        raise ValueError(f"{subject.name} has no codes: a learned prior needs image tokens.")
     learned = description_length(subject.model, subject.batches(), subject.setting, code_nats, subject.seed)
     metrics = learned.to_dict()
     for name in ("reconstruction", "rate", "bound", "bits_per_dim"):
@@ -172,7 +172,7 @@ def plane_page(subject: Subject, knobs: Knobs) -> Page:
     return Page(
         "Latent plane",
         [
-            Picture("latent_plane", codes, f"{what}; a class's name stands at its median."),
+            Picture("latent_plane", codes, f"{what}; a class's name is printed at its median."),
             Picture("manifold", manifold, caption),
         ],
         metrics,
@@ -185,7 +185,7 @@ def interpolation_page(subject: Subject, knobs: Knobs) -> Page | None:
         return None
     a, b = (subject.pixels[[pair[end] for pair in pairs]].to(subject.model.device) for end in (0, 1))
     paths = subject.model.interpolate(a, b, 11).cpu()  # (R, steps, C, H, W)
-    figure = plots.strips(a.cpu(), paths, b.cpu(), f"{subject.name}: ways through the latent space")
+    figure = plots.strips(a.cpu(), paths, b.cpu(), f"{subject.name}: paths through the latent space")
     return Page(
         "Interpolation", [Picture("interpolation", figure, "Each row leads from one held-out picture to another.")]
     )
@@ -214,12 +214,12 @@ def samples_page(subject: Subject, knobs: Knobs) -> Page:
         Picture("samples", figure, "Drawn from the prior: N(0, I), a fitted Gaussian or uniform codes.")
     )
     if subject.has_codes:
-        page.notes.append("Uniform codes say nothing of pictures: a prior trained on the codes gives real samples.")
+        page.notes.append("Uniform codes do not look like pictures: train a prior on the codes to draw samples.")
     return page
 
 
 def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """FD-CNN and what stands beside it, of reconstructions and samples; only where the classifier knows the classes."""
+    """FD-CNN, coverage and class accuracy of reconstructions and samples, if the classifier knows the classes."""
     if not subject.shows_digits:
         return None
     number = min(knobs.num_samples, len(subject.pixels), len(subject.train))
@@ -251,7 +251,7 @@ def fidelity_page(subject: Subject, knobs: Knobs) -> Page | None:
 
 
 def gaps_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """The article's argument in numbers: what a model makes of places between its codes, and of new draws."""
+    """What a model decodes from places between its codes and from new draws: the question of the article."""
     shown = [one for one in (subject, knobs.beside) if one is not None and not one.has_codes and one.shows_digits]
     if not shown:
         return None
@@ -292,9 +292,9 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
             Picture("code_usage", plots.code_usage(counts, title), f"Over {len(tokens):,} held-out pictures."),
             Picture(
                 "code_atlas",
-                plots.draw_code_atlas(patches, counts[0], f"{subject.name}: what each code{level} paints"),
-                "The mean of the decoded pixels around all places of a code (number above), the most frequent first; "
-                "the frame is the code's own cell.",
+                plots.draw_code_atlas(patches, counts[0], f"{subject.name}: what each code{level} decodes to"),
+                "The mean of the decoded pixels around all positions of a code (its number is above), most frequent "
+                "first; the frame is the code's cell.",
             ),
         ],
         metrics,
@@ -302,7 +302,7 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
 
 
 def quantization_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """What quantising costs: only where the encoder's latents are of the code vectors' kind."""
+    """The error that quantization adds, if the encoder's latents have the form of code vectors."""
     if not subject.has_codes or relaxes(subject):
         return None
     quantized, unquantized = errors_around_quantizer(subject.model, subject.batches())
@@ -332,8 +332,8 @@ def relaxation_page(subject: Subject, knobs: Knobs) -> Page | None:
     }
     figure = plots.relaxation(found, f"{subject.name}: relaxed against one-hot codes")
     caption = (
-        "How much better relaxed codes look than those that a generator would use; one draw a picture, of the first "
-        f"{min(RELAXATION_IMAGES, len(subject.held_out)):,} held-out ones."
+        "How much larger the ELBO is with relaxed codes than with one-hot codes, which a prior would generate; one "
+        f"draw for each of the first {min(RELAXATION_IMAGES, len(subject.held_out)):,} held-out pictures."
     )
     return Page("Relaxation", [Picture("relaxation_gap", figure, caption)], metrics)
 
@@ -376,10 +376,10 @@ def write_report(
     facts: dict[str, str] | None = None,
     pages: Sequence[Callable[[Subject, Knobs], Page | None]] = PAGES,
 ) -> dict[str, float | int | str]:
-    """Makes every page that this model can show, writes the folder, and gives the metrics.
+    """Makes every page that fits this model, writes the folder, and returns the metrics.
 
     Args:
-        facts: how it came about (command, data set, seed, ...), for the head of the report and metrics.json.
+        facts: how the report was made (command, data set, seed, ...), for its head and for metrics.json.
     """
     folder, knobs, made = Path(folder), knobs or Knobs(), []
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A report as one HTML file that needs no other: the pictures are inside."""
+"""A report as one HTML file that needs no other file: it contains the pictures."""
 
 import base64
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ dt { color: #444; } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { td, th { padding-right: .6rem; } dl { display: block; } dd { margin-bottom: .3rem; } }
 """
 
-# Ends of names and the unit that goes with them; the first that fits counts.
+# Endings of names -> unit; the first that fits is taken.
 UNITS_BY_ENDING = (
     (("psnr",), "dB"),
     (
@@ -104,7 +104,7 @@ def section(page: Any, files: dict[str, bytes]) -> str:
 
 
 def shown_names(names: Iterable[str], title: str) -> list[str]:
-    """Without the page's title in front where all have it: it stands above the table.
+    """Names for the table, without the page's title if all begin with it.
 
     >>> shown_names(["gaps_vae_radius", "gaps_vae_accepted"], "Gaps"), shown_names(["mse", "gaps_x"], "Gaps")
     (['vae radius', 'vae accepted'], ['mse', 'gaps x'])
@@ -115,7 +115,7 @@ def shown_names(names: Iterable[str], title: str) -> list[str]:
 
 
 def table(shown: dict[str, Any], names: Iterable[str]) -> str:
-    """`shown`: value by the name that is shown. `names`: those of the metrics, which tell the units."""
+    """`shown`: value by the name that is shown. `names`: names of the metrics, from which the units follow."""
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{escape(report_number(value))}</td>'
         f"<td>{escape(unit_of(metric))}</td></tr>"

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""A trained model with the pictures it is judged on, and what is computed of them once for many metrics."""
+"""A trained model with the pictures that it is measured on, and results that many metrics share."""
 
 import math
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ KEPT_VALUES = 2**28  # numbers of pixels kept in memory at most: 1 GiB of float3
 
 
 class Subject:
-    """What the pages of a report ask of. Pixels are in [-1, 1] and on the CPU; only batches go to the model's device.
+    """The model and data of a report. Pixels are in [-1, 1] and on the CPU; only batches go to the model's device.
 
     Args:
         name: for titles.
-        model: in eval mode from here on.
+        model: is set to eval mode.
         train, held_out: data sets with `batch(indices) -> {"pixel_values": (B, C, H, W)}`, `labels`, `names`,
             `data_variance`, as `training.data.load_images` gives.
         setting: the data setting, see `likelihood.data_setting`.
@@ -79,7 +79,7 @@ class Subject:
         return self.image_tokens[0].numel() * math.log2(self.model.codebook_size)
 
     def kept(self, images: Any) -> int:
-        """How many of the first pictures fit into the memory that one tensor may take."""
+        """How many pictures fit into `KEPT_VALUES`."""
         pixels = images.batch([0])["pixel_values"].numel()
         return max(1, min(len(images), KEPT_VALUES // pixels))
 
@@ -119,14 +119,14 @@ class Subject:
         return squared_error(self.pixels, self.reconstructions)
 
     def sample(self, number: int) -> Tensor:
-        """From the model's own prior. Raises ValueError where it has none."""
+        """`number` samples from the model's own prior. Raises ValueError if it has none."""
         generator = torch.Generator().manual_seed(self.seed)
         parts = [min(self.batch, number - start) for start in range(0, number, self.batch)]
         return torch.cat([self.model.sample(part, generator=generator).cpu() for part in parts])
 
     @torch.no_grad()
     def encoded(self, images: Any, limit: int | None = None) -> Tensor:
-        """Latents of the plane, of the first `limit` pictures, (N, D, h, w)."""
+        """Latents of the first `limit` pictures, as `plane_latents` gives them; (N, D, h, w)."""
         return torch.cat([plane_latents(self.model, batch).cpu() for batch in self.batches(images, limit)])
 
     @cached_property
@@ -166,7 +166,7 @@ class Subject:
 
     @cached_property
     def image_tokens(self) -> Tensor:
-        """Of `pixels`, (N, h, w) or (N, h, w, depth)."""
+        """Image tokens of `pixels`, (N, h, w) or (N, h, w, depth)."""
         return in_batches(
             lambda part: self.model.get_image_tokens(part.to(self.model.device)).cpu(), self.pixels, self.batch
         )
