@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Door to hf_autoencoders/commands/encode_dataset.py:  python scripts/encode_dataset.py --help"""
+"""Starts hf_autoencoders/commands/encode_dataset.py:  python scripts/encode_dataset.py --help"""
 
 import sys
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Door to hf_autoencoders/commands/sample.py:  python scripts/sample.py --help"""
+"""Starts hf_autoencoders/commands/sample.py:  python scripts/sample.py --help"""
 
 import sys
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Door to hf_autoencoders/commands/train.py:  python scripts/train.py --help"""
+"""Starts hf_autoencoders/commands/train.py:  python scripts/train.py --help"""
 
 import sys
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Where a command meets whoever typed it: a mistake is one line and an exit code; only a bug of ours is a traceback."""
+"""Errors of a command: a mistake of the user is one line and an exit code; only a bug of ours is a traceback."""
 
 import argparse
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from ..training.logs import TrainingDiverged
 
 Typed = TypeVar("Typed")
 
-# What is wrong lies outside of our code: in what was typed, in a file, on the disk, on the Hub.
+# Errors with a cause outside of our code: in what was typed, in a file, on the disk, on the Hub.
 EXPECTED = (ValueError, OSError, StrictDataclassError, RunError, PublishError, TokenDatasetError)
 
 

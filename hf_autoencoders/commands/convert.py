@@ -5,9 +5,9 @@
     python scripts/convert.py encoder.pkl decoder.pkl --output_dir dalle
     python scripts/convert.py flux-vae ae.safetensors --output_dir flux-vae --verify
 
-The kind may be named first; else it is recognised by the names of the weights, and printed. A file is safetensors, a
-file of torch.save (nothing that it names is run), or the folder of a saved model. A file may be given as NAME=FILE: its
-weights then carry the prefix `NAME.`, for nets that are published in parts.
+SOURCE says whose weights they are; without it, they are recognised by their names, and the source is printed. FILE is a
+safetensors file, a file of torch.save (no code in it is run), or the folder of a saved model. NAME=FILE puts the prefix
+`NAME.` before the names of the weights, for nets that are published in parts.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Name
     parser = OneLineParser(prog="convert.py", description=__doc__)
     parser.add_argument(
         "files", nargs="+", metavar="[SOURCE] [NAME=]FILE",
-        help=f"whose weights they are ({', '.join(SOURCES)}), if it shall not be recognised; files, or a folder",
+        help=f"whose weights they are (default: recognised; {', '.join(SOURCES)}); then files, or a folder",
     )  # fmt: skip
     parser.add_argument("--output_dir", required=True, help="folder for model, image processor and card")
     parser.add_argument(
@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Name
 
 
 def read_files(files: list[str]) -> tuple[Weights, dict[str, Any], str]:
-    """One state dict from several [NAME=]FILE, what they say of the net, and where exactly the weights lay.
+    """Returns (one state dict of all [NAME=]FILE, the settings of the net in them, where in the files the weights are).
 
     Raises:
         ValueError: a file cannot be read, or two hold the same name.

@@ -38,7 +38,7 @@ except ImportError:
 SPACE = Path(__file__).resolve().parent / "space.json"
 STEPS = 11  # pictures on the way from one to another, both ends included
 PALETTE_COLUMNS = 16
-# A later event waits for the one before, and takes the place of those between.
+# An event waits until the one before has ended; of several that wait, only the last one runs.
 QUIETLY: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -63,8 +63,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(prog="demo.py", description=__doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="one model, or two side by side: folder of a run, or Hub id")
-    add("--dataset_name", help="whose codes the plane shows: Hub id, folder or 'digits' (default: as the run)")
-    add("--max_eval_samples", type=int, default=DOTS, help="held-out pictures that are read for it")
+    add("--dataset_name", help="data set whose codes the plane shows: Hub id, folder or 'digits' (default: as the run)")
+    add("--max_eval_samples", type=int, default=DOTS, help="held-out pictures that are read for the plane")
     add("--port", type=int, help="default: the first free one from 7860 on")
     add("--num_threads", type=int, default=1, help="CPU threads; a picture of 28x28 pixels needs no more than one")
     return parser.parse_args(argv)
@@ -185,12 +185,12 @@ def picture_of(value: dict | None, examples: list) -> Any:
 
 
 def unlist(values: list) -> Any:
-    """Gradio takes one value bare."""
+    """Gradio takes a single value without its list."""
     return values if len(values) > 1 else values[0]
 
 
 def look_through(exhibit: Exhibit, image: Any) -> dict[str, Any] | None:
-    """What the model sees, and makes of it. A picture that does not fit is said so in one line."""
+    """The picture as the model sees it, and its decoding. A picture that does not fit is an error of one line."""
     if image is None:
         return None
     try:
@@ -291,7 +291,7 @@ def samples_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
 
 
 def samples_of(exhibit: Exhibit, seed: int) -> str:
-    note = "Uniform codes say nothing of pictures: a prior trained on the codes gives real samples."
+    note = "Uniform codes do not look like pictures: train a prior on the codes to draw samples."
     try:
         pictures = picture(exhibit.sample(32, seed), 8, "samples from the model's own prior")
     except ValueError as error:

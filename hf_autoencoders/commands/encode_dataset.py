@@ -58,9 +58,9 @@ class EncodeArguments:
     splits: list[str] = knob([], "splits to encode (default: all)")
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
     label_column: str | None = knob(None, "column of the classes, numbers or words (default: found by its type)")
-    max_samples: int | None = knob(None, "encode the first so many images of each split")
+    max_samples: int | None = knob(None, "encode only the first so many images of each split")
     streaming: bool = knob(False, "read images as they arrive, without downloading them first")
-    rows_per_shard: int = knob(10_000, "images of one file, the unit in which a killed run is continued")
+    rows_per_shard: int = knob(10_000, "images in one file; a killed run continues with the first missing file")
     batch_size: int = knob(256, "images that one process encodes together")
     num_workers: int = knob(2, "threads that decode and resize images ahead, beside each encoding process; 0: none")
     mixed_precision: Literal["no", "bf16"] = knob(
@@ -143,12 +143,12 @@ def read_splits(arguments: EncodeArguments) -> dict:
 
 
 def first(table, count: int):
-    """The first so many rows, or all where there are fewer."""
+    """The first `count` rows, or all rows if there are fewer."""
     return table.take(count) if not hasattr(table, "__len__") else table.select(range(min(count, len(table))))
 
 
 def with_classes(arguments: EncodeArguments, tables: dict) -> dict:
-    """Words in --label_column become classes, so that priors can be asked for them."""
+    """Words in --label_column become classes, so that a prior can draw pictures of them."""
     kinds = {split: features_of(table).get(arguments.label_column) for split, table in tables.items()}
     if arguments.label_column is None or not any(getattr(kind, "dtype", None) == "string" for kind in kinds.values()):
         return tables
@@ -158,7 +158,7 @@ def with_classes(arguments: EncodeArguments, tables: dict) -> dict:
 
 
 def features_of(table):
-    """Columns of a table with their types; a stream's first row tells them where nothing else does."""
+    """Columns of a table with their types; if a stream does not know them, from its first row."""
     return table.features or table._resolve_features().features
 
 

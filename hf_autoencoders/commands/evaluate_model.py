@@ -58,7 +58,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")
     add("--num_samples", type=int, default=5000, help="samples from the prior that FD-CNN is measured on")
-    add("--seed", type=int, help="of every draw, of binarised pixels among them (default: as the run)")
+    add("--seed", type=int, help="seed of all draws, also of binarised pixels (default: as the run)")
     add("--num_threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     add("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
     return parser.parse_args(argv)
@@ -100,9 +100,9 @@ def check_gaps(arguments: argparse.Namespace, *subjects: Subject | None) -> None
 
 
 def nats_under(prior: str, subject: Subject) -> Callable[[Tensor], Tensor]:
-    """What codes cost under a prior; without classes, unless it knows no pictures without one."""
+    """Nats of codes under a prior. Classes are given only to a prior that cannot do without."""
     if not subject.has_codes:
-        raise ValueError(f"--prior {prior}: {subject.name} has no codes that a prior could be of.")
+        raise ValueError(f"--prior {prior}: {subject.name} has no codes, which a prior needs.")
     model = load_prior(prior).to(subject.model.device)
     needs_labels = sequencer_of(model).num_classes and not sequencer_of(model).class_dropout
     return code_nats(model, subject.model, subject.held_out.labels if needs_labels else None)
@@ -133,14 +133,14 @@ def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
 
 
 def load_data(arguments: argparse.Namespace, name: str, to_uint8: Any) -> tuple[ImageSplits, str]:
-    """(images without flips and crops, how they are binarised), read as the run read them unless told otherwise."""
+    """(images without flips and crops, how they are binarised), read as the run read them by default."""
     knobs = (*COLUMNS, "max_train_samples", "max_eval_samples")
     given = {knob: getattr(arguments, knob) for knob in knobs if getattr(arguments, knob) is not None}
     return images_of_run(name, to_uint8, arguments.dataset_name, arguments.binarize, arguments.seed, **given)
 
 
 def facts(arguments: argparse.Namespace, subject: Subject) -> dict[str, str]:
-    """How the report came about, for its head."""
+    """How the report was made: facts for its head."""
     config = subject.model.config
     return {
         "model": f"{config.model_type}, {config.backbone} backbone, {config.reconstruction_loss} likelihood, "

