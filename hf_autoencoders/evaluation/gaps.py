@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""What a model paints between its codes and from new draws, by two opinions: is it a digit, and is it near a real one?
+"""What a model decodes between its codes and from new draws: is it a digit, and is it near a real picture?
 
-A classifier may be sure of nonsense, so distance in a feature space stands beside its confidence.
+A classifier can be confident of a picture that is no digit. So the distance to real pictures is measured, too.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class Judges:
     """A classifier's confidence, and k-nearest-neighbour precision in the features of a net.
 
     Args:
-        classifier: says how sure it is of a digit.
+        classifier: gives the probability of each digit.
         net: gives the features.
         real: held-out pictures (M, C, H, W) in [-1, 1].
     """
@@ -32,7 +32,7 @@ class Judges:
         self.balls = RealBalls(in_batches(net, real))
 
     def confidence(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) -> probability of the likeliest digit, (N,)."""
+        """(N, C, H, W) -> probability of the most likely digit, (N,)."""
         return acceptance(self.classifier, pixels)
 
     def plausible(self, pixels: Tensor) -> Tensor:
@@ -40,14 +40,14 @@ class Judges:
         return self.balls.contain(in_batches(self.net, pixels))
 
     def metrics(self, pixels: Tensor, name: str) -> dict[str, float]:
-        """Shares of pictures (N, C, H, W) that are taken for a digit and that are plausible."""
+        """Shares of pictures (N, C, H, W) that are accepted as a digit, and that are plausible."""
         return {
             f"accepted_{name}": accepted_share(self.classifier, pixels),
             f"plausible_{name}": self.plausible(pixels).double().mean().item(),
         }
 
     def covered_by(self, pixels: Tensor) -> float:
-        """Share of real pictures that one of these is near to: low where a model paints the same picture each time."""
+        """Share of real pictures that have one of `pixels` near them: low if a model draws the same picture each time."""
         return self.balls.reached_share(in_batches(self.net, pixels))
 
 

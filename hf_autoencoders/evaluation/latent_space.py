@@ -117,7 +117,7 @@ def central_window(coordinates: Tensor) -> PlaneWindow:
 
 @dataclass
 class Gaps:
-    """Points between codes: inside the hull of the training codes, and farther from all of them than 99 % of held-out codes.
+    """Points between codes: inside the hull of the training codes, and farther from them than 99 % of held-out codes.
 
     Args:
         window: the part of the plane that a plot shows; it holds all codes.
@@ -198,7 +198,7 @@ def whole_window(coordinates: Tensor) -> PlaneWindow:
 
 
 def in_hull(points: Tensor, codes: Tensor) -> Tensor:
-    """Which of the points (N, 2) lie in the convex hull of the codes (M, 2), (N,) bool; none if the codes are on a line."""
+    """Which of the points (N, 2) lie in the convex hull of the codes (M, 2), (N,) bool; codes on a line have none."""
     try:
         sides = torch.from_numpy(ConvexHull(codes.double().numpy()).equations)  # (S, 3): a x + b y + c <= 0 inside
     except QhullError:

@@ -76,7 +76,7 @@ def psnr(mse: float) -> float:
 
 
 def ssim_sigma(height: int, width: int) -> float | None:
-    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) from 16 pixels a side; 0.5 (5 x 5) from 6 pixels, since
+    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) from 16 pixels a side; 0.5 (5 x 5) from 6, since
     torchmetrics leaves out the border where the window does not fit; None (no SSIM) for smaller sides."""
     side = min(height, width)
     return 1.5 if side >= 16 else 0.5 if side >= 6 else None

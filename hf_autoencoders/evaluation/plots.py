@@ -248,7 +248,7 @@ def manifold(pixels: Tensor, plane: Plane, window: PlaneWindow, title: str) -> F
 
 @styled
 def gaps(models: Sequence[tuple[str, Plane, Tensor, Tensor, Gaps]], examples: int = 40) -> Figure:
-    """For each of (name, plane, training codes (N, 2), their classes, gaps): where its gaps lie, and what they decode to.
+    """For each of (name, plane, training codes (N, 2), their classes, gaps): its gaps and their decodings.
 
     Circles are gap points with a plausible decoding; crosses are the others.
     """

@@ -21,7 +21,7 @@ def discriminator_norm(channels: int) -> nn.GroupNorm:
 
 
 class Blur(nn.Module):
-    """Halves a map after the binomial filter (1, 3, 3, 1) / 8 in both directions, to avoid aliased grids. Zhang 2019."""
+    """Halves a map after the binomial filter (1, 3, 3, 1) / 8 both ways, to avoid aliased grids. Zhang 2019."""
 
     def __init__(self):
         super().__init__()
