@@ -124,7 +124,7 @@ def test_a_stray_picture_keeps_the_classes_of_the_others(folder):
 def test_one_numbering_from_the_training_split(folder):
     place = folder(*several("train/cat", 2), *several("train/dog", 2), *several("test/dog", 2), *several("test/eel", 3))
     with pytest.raises(
-        DataError, match=r"3 pictures of split 'test' have a class that .* has not: 'eel'; .*: cat, dog"
+        DataError, match=r"3 pictures of split 'test' have a class that is not in .*: 'eel'; .*: cat, dog"
     ):
         load(place)
     splits = load(place, unknown_labels="ignore")

@@ -47,7 +47,7 @@ class Judges:
         }
 
     def covered_by(self, pixels: Tensor) -> float:
-        """Share of real pictures that have one of `pixels` near them: low if a model draws the same picture each time."""
+        """Share of real pictures that have one of `pixels` near: low if a model draws the same picture each time."""
         return self.balls.reached_share(in_batches(self.net, pixels))
 
 
