@@ -29,10 +29,11 @@ KINDS = {
     "ema": ("vqvae", ("--ema_weights", "0.5", "--eval_steps", "2")),
     "vq": ("vqvae", FIXED_CODEBOOK),
     "residual": ("vqvae", ("--quantizer", "residual", *RESNET)),
-    "vae": ("vae", CONV),
+    "vae": ("vae", (*CONV, "--momentum", "0.9")),
     "bf16": ("vae", (*CONV, "--mixed_precision", "bf16")),
     "dvae": ("dvae", ("--max_grad_norm", "100", "--ema_weights", "0.5", "--eval_steps", "2")),
 }
+RESUMED = ("ema", "vae")  # also run in two parts: with buffers and averages; with noise and the optimizer's momentum
 DRAWS = ("vae", "dvae", "bf16")  # each process draws its own noise: compared with two processes, the others with one
 
 
@@ -48,11 +49,15 @@ def runs(tmp_path_factory):
     words = []
     for name in KINDS:
         words += ["fsdp", *flags(name, f"{name}-sharded"), "--"]
+    for name in RESUMED:
+        words += ["fsdp", *flags(name, f"{name}-resumed"), "--max_train_steps", "2", "--"]
+        words += ["fsdp", *flags(name, f"{name}-resumed"), "--resume", "latest", "--"]
     for name in DRAWS:
         words += ["ddp", *flags(name, f"{name}-whole"), "--"]
     code, out, err = finish(start(words[:-1], ROOT / "tests" / "train_sharded.py", processes=2))
     assert code == 0, out + err
-    assert out.count("2 processes (FSDP)") == len(KINDS) and out.count("2 processes (MULTI_CPU)") == len(DRAWS)
+    assert out.count("2 processes (FSDP)") == len(KINDS) + 2 * len(RESUMED)
+    assert out.count("2 processes (MULTI_CPU)") == len(DRAWS)
     for name in set(KINDS) - set(DRAWS):
         assert train_here([*flags(name, f"{name}-whole"), "--train_batch_size", "16"]) == 0
     return {name: (place / f"{name}-sharded", place / f"{name}-whole") for name in KINDS}
@@ -92,6 +97,16 @@ def test_in_16_bits_losses_are_not_rounded(runs):
     for line, expected in zip(sharded, whole, strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], rel=0.02)
         assert line["negative_log_likelihood"] * 32 % 1
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_sharded_run_that_is_resumed_equals_an_unbroken_one(name, runs):
+    unbroken = runs[name][0]
+    resumed = unbroken.with_name(f"{name}-resumed")
+    one, two = (load_file(folder / "model.safetensors") for folder in (unbroken, resumed))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    metrics = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (unbroken, resumed)]
+    assert metrics[0] == metrics[1]
 
 
 @pytest.mark.parametrize("name", KINDS)

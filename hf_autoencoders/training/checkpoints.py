@@ -52,7 +52,7 @@ from .checkpoint_folders import (
     step_of,
     what_is_wrong,
 )
-from .optimizers import own_options
+from .optimizers import own_options, without_memoryless
 from .storage import flush_to_disk, one_line_if_full
 
 
@@ -192,6 +192,7 @@ class Checkpoints:
         with ExitStack() as stack:
             for optimizer in self.accelerator._optimizers:
                 stack.enter_context(own_options(optimizer))
+            stack.enter_context(without_memoryless(self.accelerator))
             self.accelerator.load_state(str(path))
         self._check_random_state(path)
         averages = load_file(path / AVERAGES) if (path / AVERAGES).exists() else None

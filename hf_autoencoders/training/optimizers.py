@@ -45,6 +45,26 @@ def own_options(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         group.update(own)
 
 
+@contextmanager
+def without_memoryless(accelerator: Accelerator) -> Iterator[None]:
+    """Within the block Accelerate loads no state into an optimizer that has none: SGD without momentum, under FSDP.
+
+    torch 2.13 stops there: it takes the device of the state from the state's tensors ("Expected device to be set").
+    """
+    optimizers = accelerator._optimizers
+    if accelerator.distributed_type is DistributedType.FSDP:
+        accelerator._optimizers = [optimizer for optimizer in optimizers if not is_memoryless(optimizer)]
+    try:
+        yield
+    finally:
+        accelerator._optimizers = optimizers
+
+
+def is_memoryless(optimizer: torch.optim.Optimizer) -> bool:
+    """True for SGD without momentum; other optimizers of ours have no option of this name, or use it."""
+    return all(group.get("momentum") == 0 for group in optimizer.param_groups)
+
+
 def check_whole_matrices(kind: DistributedType) -> None:
     """Raises ValueError where a process sees only its share of a matrix, which Muon cannot make orthogonal."""
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
