@@ -52,7 +52,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--binarize", choices=BINARIZE, help="default: as the run")
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
-    add("--judge", help="weights of scripts/train_digits_classifier.py, another seed than the package's")
+    add("--judge", help="weights that scripts/train_digits_classifier.py made with another seed than the package's")
     add("--feature_model", help=f"net whose eyes judge photographs: {', '.join(FEATURE_NETS)}, or one of transformers")
     add("--feature_size", type=int, help="resize pictures to so many pixels a side for it (default: as they are)")
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")

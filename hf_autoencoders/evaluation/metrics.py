@@ -189,7 +189,7 @@ def evaluate(
     Returns:
         Metrics by name::
 
-            images                  how many
+            images                  their number
             mse, nmse, psnr [dB], ssim, squared_error [per image, summed over C, H, W], gradient_energy
                                     of the deterministic reconstruction (mean or argmax latents)
             negative_log_likelihood, kl [nats per image], loss and other scalars of the model's output
@@ -245,7 +245,7 @@ def passes_per_image(model: nn.Module) -> int:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, then whatever each module was in before."""
+    """Within the block the model is in eval mode; afterwards each module has its old mode."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

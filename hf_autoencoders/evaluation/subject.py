@@ -16,9 +16,9 @@ from .latent_space import Plane, PlaneWindow, central_window, fit_plane, plane_l
 from .photo_metrics import Reconstructed
 
 
-BATCH = 250  # pictures at a time, at most
+BATCH = 250  # pictures that are computed together, at most
 BATCH_VALUES = 2**21  # of pixels at a time, at most: 42 RGB pictures of 128x128; activations take 50 times as much
-KEPT_VALUES = 2**28  # numbers of pixels kept in memory at most: 1 GiB of float32
+KEPT_VALUES = 2**28  # at most so many pixel values are kept in memory: 1 GiB of float32
 
 
 class Subject:
@@ -30,8 +30,8 @@ class Subject:
         train, held_out: data sets with `batch(indices) -> {"pixel_values": (B, C, H, W)}`, `labels`, `names`,
             `data_variance`, as `training.data.load_images` gives.
         setting: the data setting, see `likelihood.data_setting`.
-        folder: of the run, for its training log.
-        seed: of every draw.
+        folder: of the run, with its training log.
+        seed: of all random draws.
         reading: how pictures were brought to the model's size, see `protocol.describe_processor`.
     """
 
@@ -108,7 +108,7 @@ class Subject:
 
     @cached_property
     def reconstructions(self) -> Tensor:
-        """Of `pixels`."""
+        """Reconstructions of `pixels`, (N, C, H, W)."""
         return in_batches(
             lambda part: self.model.reconstruct(part.to(self.model.device)).cpu(), self.pixels, self.batch
         )
