@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "snippets", "shapes"), [("README.md", README, 2, 3), ("models.md", MODELS, 5, 9)]
+    ("name", "text", "snippets", "shapes"), [("README.md", README, 2, 3), ("models.md", MODELS, 6, 10)]
 )
 def test_the_snippets_run_and_their_values_have_the_shapes_in_the_comments(
     trained, monkeypatch, name, text, snippets, shapes

@@ -22,6 +22,7 @@ from .model_card import WritesItsCard
 from .noise import device_of
 from .pixels import check_pixels, warn_of_range
 from .precision import compute_dtype, float32_island, may_be_read
+from .tiling import WithTiling
 
 
 def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -32,7 +33,7 @@ def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     return torch.lerp(a[:, None], b[:, None], weights)
 
 
-class AutoencoderPreTrainedModel(WritesItsCard, PreTrainedModel):
+class AutoencoderPreTrainedModel(WithTiling, WritesItsCard, PreTrainedModel):
     """What AE, VAE, VQ-VAE and dVAE share. Pixels are in [-1, 1] at every public method.
 
     A subclass writes `encode`, `forward` and `draw_latents` (its prior).
@@ -139,12 +140,14 @@ class AutoencoderPreTrainedModel(WritesItsCard, PreTrainedModel):
     def encode_pixels(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> what the encoder says, (B, latent_width, h, w)."""
         self.check_pixels(pixel_values)
-        return self.quant_conv(self.encoder(pixel_values.to(compute_dtype(self.encoder, pixel_values))))
+        pixels = pixel_values.to(compute_dtype(self.encoder, pixel_values))
+        return self.by_tiles(lambda x: self.quant_conv(self.encoder(x)), pixels, 1, self.downsample_factor)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
         self.check_has_decoder()
-        return self.decoder(self.post_quant_conv(latents.to(compute_dtype(self.decoder, latents))))
+        latents = latents.to(compute_dtype(self.decoder, latents))
+        return self.by_tiles(lambda z: self.decoder(self.post_quant_conv(z)), latents, self.downsample_factor, 1)
 
     def decode(
         self,
