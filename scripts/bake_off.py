@@ -41,7 +41,7 @@ ABOUT = {
     "rotation": "vq with the gradient of the rotation trick",
     "fsq": "8 x 8 x 8 grid, nothing to learn",
     "simvq": "fixed codebook under a learned linear map",
-    "residual": "two ema codes at each position: 18 bits, where the others have 9",
+    "residual": "two ema codes at a place: 18 bits, where the others have 9",
     "gumbel": "another objective: dVAE, an ELBO with a learned variance, temperature 1 to 1/16",
 }
 NET = "--backbone conv --codebook_size 512 --codebook_dim 64 --learning_rate 1e-3 --lr_scheduler cosine"
@@ -88,7 +88,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         type=int,
         default=[32, 32, 32],
-        help="channels of each level; one level more than the net halves the picture",
+        help="channels of each level of the net",
     )
     add("--max_train_samples", type=int, help="train on only the first so many images")
     add("--num_threads", type=int, help="CPU threads (default: all cores); images/s depend on it")

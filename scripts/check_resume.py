@@ -92,7 +92,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 
 def choose(folder: Path, whole: Path, duration: float, rng: random.Random) -> tuple[tuple, Callable]:
-    """Returns ((kind, number) of the event that a kill waits for, a test for it). `duration`: seconds of a whole run."""
+    """Returns ((kind, number) of the event that a kill waits for, a test for it). `duration`: of a run, seconds."""
     began, last = time.monotonic(), steps_saved(whole)[-1]
     lines, wanted = lines_of_log(folder), lines_of_log(whole)
     delay = rng.uniform(0, duration / 2)
