@@ -19,7 +19,8 @@ import hf_autoencoders  # noqa: F401  (registers the models with the Auto classe
 from ..hub.diffusers_export import to_diffusers
 from ..hub.pipelines import PipelinePublisher, save_card, save_pipeline
 from ..priors.diffusion_knobs import parse_diffusion_arguments
-from ..priors.diffusion_task import PIPELINE, DiffusionTask
+from ..priors.diffusion_start import PIPELINE
+from ..priors.diffusion_task import DiffusionTask
 from .carry_out import Trainer, carry_out
 
 

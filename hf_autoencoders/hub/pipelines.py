@@ -25,12 +25,14 @@ from diffusers import (
 )
 from torch import nn
 
-from hf_autoencoders.priors.diffusion_task import PIPELINE, DiffusionTask
+from hf_autoencoders.priors.diffusion_start import PIPELINE
+from hf_autoencoders.priors.diffusion_task import DiffusionTask
 from hf_autoencoders.priors.latent_diffusion import classes_of, knows_null_class
 
 from ..priors.sheets import SAMPLES_PICTURE
 from ..training.engine import Run
 from ..training.run_files import CARD
+from ..training.starting_point import base_model_of, parent_on_card
 from ..training.text import render
 from .diffusers_export import to_diffusers
 from .publish import publish_files
@@ -83,6 +85,8 @@ def pipeline_card(unet: UNet2DModel, record: dict) -> str:
     return render(
         PIPELINE_TEMPLATE,
         record=record,
+        base_model=base_model_of(record),
+        origin=parent_on_card(record),
         metrics=[(name, f"{value:.4g}") for name, value in record["metrics"].items()],
         classes=classes_of(unet),
         guidance=2.0 if knows_null_class(unet) else 1.0,

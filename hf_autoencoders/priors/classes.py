@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..training.arguments import Arguments
+
 
 class Labelled(Protocol):
     """A split: `labels` (N,) int64 with -1 for none, or None; `names` of the classes, or None."""
@@ -51,6 +53,15 @@ def settle_classes(
         shown = ", ".join(str(train.names[label] if train.names else label) for label in unseen[:5])
         say(f"{len(unseen)} held-out classes have no picture to train on, such as {shown}: their metrics mean little")
     return count, labels
+
+
+def check_same_classes(known: int, found: int, arguments: Arguments) -> None:
+    """Raises ValueError unless the data have as many classes as the parent of the run: they are part of its net."""
+    if found != known:
+        raise ValueError(
+            f"--init_from {arguments.run.init_from} knows {known} classes, the data have {found}: give data with "
+            f"{known} classes" + (" (--label_column names their column)." if known else ", or --unconditional.")
+        )
 
 
 def check_all_labelled(labels: Tensor, split: str) -> None:

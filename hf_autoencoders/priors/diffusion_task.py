@@ -25,8 +25,9 @@ from ..training.data import ImageSplits
 from ..training.engine import Run
 from ..training.fingerprints import identity
 from ..training.task import Task
-from .classes import settle_classes
+from .classes import check_same_classes, settle_classes
 from .diffusion_knobs import OF_SAMPLES
+from .diffusion_start import PIPELINE, check_same_latents, load_saved_unet, scheduler_of, train_unet_on
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .prior_data import load_image_model, read_pictures
@@ -34,14 +35,11 @@ from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
 
 
-PIPELINE = "pipeline"  # the folder of what a run leaves, inside that of the run
-
-
 class DiffusionTask(Task):
     """A UNet on the latents that an image model gives to pictures.
 
     Args:
-        accept: is called with the image model before anything is encoded; raises ValueError for one that is no use.
+        accept: gives the image model as diffusers' class; raises ValueError for one that it cannot hold.
         save_pipeline: writes the trained UNet with its image model: (task, model, folder).
         save_card: writes what is known when the metrics are: (task, model, folder, record).
 
@@ -60,7 +58,7 @@ class DiffusionTask(Task):
     def __init__(
         self,
         arguments: Arguments,
-        accept: Callable[[PreTrainedModel], Any],
+        accept: Callable[[PreTrainedModel], nn.Module],
         save_pipeline: Callable[["DiffusionTask", nn.Module, Path], None],
         save_card: Callable[["DiffusionTask", nn.Module, Path, dict[str, Any]], None],
     ):
@@ -77,19 +75,23 @@ class DiffusionTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         knobs = self.arguments.model
         with accelerator.main_process_first():
+            self.parent = load_saved_unet(self.arguments)
             self.image_model, processor = load_image_model(knobs["image_model"], knobs["image_model_revision"])
-        self.accept(self.image_model)
+        exported, known = self.accept(self.image_model), None
+        if self.parent is not None:
+            check_same_latents(self.parent, self.arguments, exported)
+            self.scheduler, known = scheduler_of(self.arguments), classes_of(self.parent.model)
         check_grid(self.image_model.grid_size, len(knobs["block_out_channels"]))
         self.pictures = read_pictures(self.arguments, processor)
         self.image_model.to(accelerator.device)
-        self.train_set, held_out = encode(self.arguments, self.image_model, self.pictures, say)
+        self.train_set, held_out = encode(self.arguments, self.image_model, self.pictures, say, known)
         self.held_out = NoisedLatents(held_out, self.scheduler.config.num_train_timesteps)
 
     def data_identity(self) -> dict[str, Any]:
         return identity(self.pictures.train, self.train_set.labels)
 
     def build(self, accelerator: Accelerator) -> nn.Module:
-        model = build_core(self.arguments, self.train_set, self.scheduler)
+        model = build_core(self.arguments, self.train_set, self.scheduler, self.parent and self.parent.hand_over())
         count = classes_of(model.unet)  # those that the UNet knows; numbers where the data set has no names
         self.class_names = [str(name) for name in (self.train_set.names if count else None) or range(count)]
         return model
@@ -183,12 +185,20 @@ class DiffusionInTraining(nn.Module):
         return DenoisingOutput(loss=nn.functional.mse_loss(predicted.float(), noise))
 
 
-def encode(arguments: Arguments, image_model, pictures: ImageSplits, say) -> tuple[Latents, Latents]:
-    """Latents of both splits at unit spread; measures the spread where nobody did. Classes are settled first."""
+def encode(
+    arguments: Arguments, image_model, pictures: ImageSplits, say, known_classes: int | None = None
+) -> tuple[Latents, Latents]:
+    """Latents of both splits at unit spread; measures the spread where nobody did. Classes are settled first.
+
+    Args:
+        known_classes: of the UNet that is trained on; None of one that starts anew, which takes those of the data.
+    """
     batch_size = eval_batch_size(arguments, pictures.train.image_shape)
     classes, labels = 0, None
     if not arguments.model["unconditional"]:
         classes, labels = settle_classes(pictures.train, pictures.eval, say)
+    if known_classes is not None:
+        check_same_classes(known_classes, classes, arguments)
     if not has_scale(image_model):
         generator = torch.Generator(image_model.device).manual_seed(arguments.run.seed)
         image_model.measure_latents(pixel_batches(image_model, pictures.train, batch_size), generator)
@@ -201,15 +211,20 @@ def encode(arguments: Arguments, image_model, pictures: ImageSplits, say) -> tup
     return train, held_out
 
 
-def build_core(arguments: Arguments, train: Latents, scheduler: DDIMScheduler) -> DiffusionInTraining:
+def build_core(
+    arguments: Arguments, train: Latents, scheduler: DDIMScheduler, parent: UNet2DModel | None = None
+) -> DiffusionInTraining:
     knobs = arguments.model
     if not train.num_classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
         raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
     if not train.num_classes and knobs["sample_guidance_scale"] != 1:  # else it would end the run at samples.png
         raise ValueError(f"--sample_guidance_scale {knobs['sample_guidance_scale']}: the data set has no classes.")
-    sizes = {name: knobs[name] for name in ("block_out_channels", "layers_per_block", "dropout", "class_dropout")}
     channels, height, width = train.latents.shape[1:]
-    unet = build_unet(channels, (height, width), train.num_classes, **sizes)
+    if parent is None:
+        sizes = {name: knobs[name] for name in ("block_out_channels", "layers_per_block", "dropout", "class_dropout")}
+        unet = build_unet(channels, (height, width), train.num_classes, **sizes)
+    else:
+        unet = train_unet_on(parent, height, knobs["dropout"])
     if arguments.training.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return DiffusionInTraining(unet, scheduler, knobs["class_dropout"])

@@ -21,7 +21,7 @@ from ..training.batches import eval_batch_size
 from ..training.data import ImageSplits, load_images
 from ..training.fingerprints import fingerprint, identity
 from ..training.saved_models import load_model, load_processor
-from .classes import settle_classes
+from .classes import check_same_classes, settle_classes
 from .prior_knobs import PictureArguments
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset
@@ -87,23 +87,23 @@ def read_tokens(
     processor,
     device: torch.device,
     say: Callable,
-    accept: Callable[[int], None] | None = None,
+    known_classes: int | None = None,
 ) -> TokenSplits:
     """Encodes pictures, or reads tokens and makes sure that they are of this model. Classes are settled first.
 
     Args:
-        accept: is called with the number of classes before anything is encoded; raises ValueError if it is no use.
+        known_classes: of the prior that is trained on; None of one that starts anew, which takes those of the data.
     """
     data = arguments.data
     if data.token_dataset is not None:
         read = partial(load_token_dataset, data.token_dataset, expect=image_model)
         train = read(split=data.train_split).first(data.max_train_samples)
         held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
-        classes, labels = agreed_classes(arguments, train, held_out, say, accept)
+        classes, labels = agreed_classes(arguments, train, held_out, say, known_classes)
         splits = TokenSplits(data.token_dataset, train, held_out, classes)
     else:
         images = read_pictures(arguments, processor)
-        classes, labels = agreed_classes(arguments, images.train, images.eval, say, accept)
+        classes, labels = agreed_classes(arguments, images.train, images.eval, say, known_classes)
         image_model.to(device)
         batch_size = eval_batch_size(arguments, images.train.image_shape)
         say(f"encoding {len(images.train):,} + {len(images.eval):,} images of {images.name}")
@@ -118,16 +118,16 @@ def agreed_classes(
     train: Any,
     held_out: Any,
     say: Callable,
-    accept: Callable[[int], None] | None = None,
+    known_classes: int | None = None,
 ) -> tuple[int, Tensor | None]:
-    """As `settle_classes`, or 0 and None with --unconditional. `accept`: of `read_tokens`."""
+    """As `settle_classes`, or 0 and None with --unconditional. `known_classes`: of `read_tokens`."""
     count, labels = 0, None
     if not arguments.model["unconditional"]:
         count, labels = settle_classes(train, held_out, say)
         if not count:
             say("no column of classes was found: the prior knows none (--label_column names one)")
-    if accept is not None:
-        accept(count)
+    if known_classes is not None:
+        check_same_classes(known_classes, count, arguments)
     return count, labels
 
 

@@ -77,16 +77,6 @@ def check_same_codes(parent: Parent, arguments: Arguments, image_model: PreTrain
         raise ValueError(f"--init_from {name} does not fit --image_tokenizer {tokenizer}. {error}") from error
 
 
-def check_same_classes(parent: Parent, arguments: Arguments, num_classes: int) -> None:
-    """Raises ValueError unless the data have as many classes as the parent: their numbers are part of its net."""
-    known = sequencer_of(parent.model).num_classes
-    if num_classes != known:
-        raise ValueError(
-            f"--init_from {arguments.run.init_from} knows {known} classes, the data have {num_classes}: give data with "
-            f"{known} classes" + (" (--label_column names their column)." if known else " or --unconditional.")
-        )
-
-
 def note_other_names(parent: Parent, sequencer: ImageTokenSequencer) -> None:
     """A line where the classes have other names than the parent's of the same numbers."""
     pairs = zip(sequencer_of(parent.model).class_names or (), sequencer.class_names or (), strict=False)

@@ -5,7 +5,6 @@ tokens + classes -> sequences -> language model -> nats per code
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from ..training.engine import Run
 from ..training.run_files import CARD
 from ..training.storage import write_atomically
 from ..training.task import Task
-from .autoregressive import build_prior, generate_images
+from .autoregressive import build_prior, generate_images, sequencer_of
 from .cards import image_token_lm_card, prior_card
 from .likelihood import sequence_nats
 from .masked import hide, is_masked, training_counts
 from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
 from .prior_knobs import LANGUAGE_MODELS
 from .prior_metrics import evaluate_prior, without_class
-from .prior_start import check_same_classes, check_same_codes, load_saved_prior, note_other_names, train_prior_on
+from .prior_start import check_same_codes, load_saved_prior, note_other_names, train_prior_on
 from .sequences import ImageTokenSequencer
 from .sheets import SAMPLED, SAMPLES_PICTURE, labels_of_sheet, sheet
 from .token_records import public_name
@@ -65,11 +64,11 @@ class PriorTask(Task):
         if not hasattr(self.image_model, "get_image_tokens"):
             kind = self.image_model.config.model_type
             raise ValueError(f"{knobs['image_tokenizer']} is a {kind}, which has no image tokens.")
-        accept = None
+        known = None
         if self.parent is not None:
             check_same_codes(self.parent, self.arguments, self.image_model)
-            accept = partial(check_same_classes, self.parent, self.arguments)
-        self.tokens = read_tokens(self.arguments, self.image_model, self.processor, accelerator.device, say, accept)
+            known = sequencer_of(self.parent.model).num_classes
+        self.tokens = read_tokens(self.arguments, self.image_model, self.processor, accelerator.device, say, known)
         self.image_model.to(accelerator.device)
         self.sequencer = build_sequencer(self.arguments, self.image_model, self.tokens)
         if self.parent is not None:
