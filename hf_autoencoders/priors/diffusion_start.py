@@ -18,7 +18,6 @@ from .latent_diffusion import knows_null_class
 
 PIPELINE = "pipeline"  # the folder of what a run leaves, inside that of the run
 MAY_CHANGE_OF_A_UNET = {"dropout"}
-IMAGE_MODELS = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 OF_LATENTS = ("encoder.", "quant_conv.", "quantize.")  # weights that decide a picture's latents
 
 
@@ -93,7 +92,7 @@ def check_same_latents(parent: Parent, arguments: Arguments, exported: nn.Module
         exported: the run's image model, as diffusers' class. Its decoder may be another one.
     """
     name, model = arguments.run.init_from, arguments.model["image_model"]
-    theirs = SavedPipeline.open(name, arguments.run.init_revision).part(*IMAGE_MODELS.values())
+    theirs = SavedPipeline.open(name, arguments.run.init_revision).part(AutoencoderKL, VQModel)
     one, two = (
         {key: tensor.float() for key, tensor in net.state_dict().items() if key.startswith(OF_LATENTS)}
         for net in (theirs, exported)
