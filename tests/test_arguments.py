@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hf_autoencoders.training.arguments import MODEL_TYPES
+from hf_autoencoders.training.autoencoder_task import takes_resnet
 from hf_autoencoders.training.config_knobs import build_config, config_fields
 from hf_autoencoders.training.knobs import AUTOENCODER_KNOBS, NAMES_ELSEWHERE, parse_arguments
 from hf_autoencoders.training.recipes import recipe_flags
@@ -182,6 +183,13 @@ def test_values_measured_on_the_data_give_way_to_the_users():
     assert build_config(parse_arguments([]), measured).image_size == 8
     assert build_config(parse_arguments(["--image_size", "16"]), measured).image_size == 16
     assert build_config(parse_arguments(["--image_size", "16", "32"]), measured).image_size == [16, 32]
+
+
+def test_large_pictures_get_the_resnet_where_conv_would_be_the_default():
+    takes = {(kind, side): takes_resnet(parse_arguments(["--model_type", kind]), side)
+             for kind in MODEL_TYPES for side in (64, 128)}  # fmt: skip
+    assert [key for key, taken in takes.items() if taken] == [("ae", 128), ("vae", 128), ("vqvae", 128)]
+    assert not takes_resnet(parse_arguments(["--backbone", "conv"]), 256)
 
 
 def test_schedules_need_start_and_steps_and_a_model_that_reads_them():

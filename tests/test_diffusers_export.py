@@ -55,7 +55,8 @@ def dvae(**fields):
 
 def vae(**fields):
     torch.manual_seed(0)
-    return VAEModel(VAEConfig(**{**NET, **fields})).eval()
+    # diffusers' classes hold no loss, so a learned variance would not come back.
+    return VAEModel(VAEConfig(**{**NET, "learned_variance": False, **fields})).eval()
 
 
 def diffusers_codes(exported, pixels):

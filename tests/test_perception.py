@@ -18,6 +18,7 @@ from transformers import (
 from hf_autoencoders.perception.discriminators import (
     DISCRIMINATORS,
     Blur,
+    FeatureDiscriminator,
     PatchDiscriminator,
     gradient_penalty,
     hinge_loss,
@@ -174,10 +175,15 @@ def test_lpips_says_that_it_needs_torchvision():
 # -- discriminators ----------------------------------------------------------------------------------------------------
 
 
+def judge(kind: str, width: int = 8) -> torch.nn.Module:
+    first = load_feature_net("digits") if kind == "features" else 3
+    return DISCRIMINATORS[kind](first, width=width, **({"levels": 1} if kind == "features" else {}))
+
+
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_what_a_discriminator_says_of_a_picture_does_not_depend_on_the_others(kind):
     torch.manual_seed(0)
-    net = DISCRIMINATORS[kind](3, width=8).double().train()
+    net = judge(kind).double().train()
     batch = pictures(4, 3, 32, 32).double()
     torch.testing.assert_close(net(batch), torch.cat([net(part) for part in batch.split(1)]), rtol=0, atol=1e-12)
     assert not [module for module in net.modules() if "BatchNorm" in type(module).__name__]
@@ -193,6 +199,22 @@ def test_the_patch_net_has_tamings_shape():
     assert net(pictures(1, 3, 256, 256)).shape == (1, 1, 30, 30)  # 70x70 patches of pix2pix
     assert [tuple(m.weight.shape) for m in net.modules() if isinstance(m, torch.nn.Conv2d)] == [
         (64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (1, 512, 4, 4)]  # fmt: skip
+
+
+def test_only_the_heads_of_the_feature_discriminator_learn():
+    torch.manual_seed(0)
+    looks_at = load_feature_net("digits")
+    before = [weight.clone() for weight in looks_at.parameters()]
+    net = FeatureDiscriminator(looks_at, width=8, levels=1).train()
+    seen = pictures(4, 1, 28, 28).requires_grad_()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(seen).square().mean().backward()
+    optimizer.step()
+    assert seen.grad.abs().sum() > 0  # the model's term reaches the reconstruction through the net
+    assert all(weight.grad.abs().sum() > 0 for weight in net.heads.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, looks_at.parameters(), strict=True))
+    with pytest.raises(ValueError, match="so 1 to 2 levels, got 3"):
+        FeatureDiscriminator(looks_at, levels=3)
 
 
 def test_the_blur_keeps_a_flat_map_flat_and_halves_it():

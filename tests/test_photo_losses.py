@@ -157,6 +157,7 @@ def test_gradient_energy_tells_blur_from_grids():
         (["--adversarial_weight", "1", "--adversarial_start", "5"], "lies before --discriminator_start"),
         (["--adversarial_weight", "-1"], "--adversarial_weight must be at least 0"),
         (["--perceptual_model", "digits", "--perceptual_weight", "0"], "above 0"),
+        (["--adversarial_weight", "1", "--discriminator", "features"], "judges the maps of a feature net"),
     ],
 )
 def test_knobs_that_do_not_fit_are_one_line(flags, message):

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""How metrics were measured: two records can be compared if their protocols are equal."""
+"""Under which conditions metrics were measured: two records compare where their protocols are the same."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ MEASURING_PACKAGES = ("hf_autoencoders", "numpy", "pillow", "torch", "torchmetri
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the packages that compute the metrics of photographs."""
+    """Installed versions of what the metrics of photographs are computed with."""
     return {name: importlib.metadata.version(name) for name in MEASURING_PACKAGES}
 
 
 def describe_processor(processor: Any) -> str:
-    """How pictures are brought to the model's size, by its image processor.
+    """How pictures reach the model's size, from its image processor.
 
     >>> from hf_autoencoders import AutoencoderImageProcessorPil
     >>> describe_processor(AutoencoderImageProcessorPil(size={"height": 64, "width": 64}))
@@ -56,7 +56,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The differences of two protocols, as texts; []: their metrics can be compared.
+    """What two protocols disagree in, a text for each; [] where metrics compare.
 
     >>> protocol_differences({"net": "digits", "pictures": 440}, {"net": "digits", "pictures": 300})
     ['pictures: 440 and 300']

@@ -32,6 +32,9 @@ OWN_DEFAULTS = {
     "AutoencoderKL": {"latent_channels": 4, "force_upcast": True},
     "VQModel": {"latent_channels": 3, "num_vq_embeddings": 256, "vq_embed_dim": None, "force_upcast": False},
 }
+# The classes hold no loss. Trained on, such a VAE goes on as latent diffusion's first stages were trained
+# (source_vqgan.py); with our defaults, its KL would be pulled down a million times as strongly.
+LOSS_OF_KL = {"reconstruction_loss": "l1", "kl_weight": 5e-7, "learned_variance": False}
 
 # Attention as diffusers called it before version 0.17.
 OLD_RENAMES: Renames = (
@@ -59,7 +62,7 @@ def diffusers_net(
     if kind == "VQModel":
         return Conversion(VQVAEConfig(**{**fields, **code_fields(config), **config_fields}), weights)
     statistics = {name: config.get(name) for name in ("shift_factor", "latents_mean", "latents_std")}
-    return Conversion(VAEConfig(**{**fields, **statistics, **config_fields}), weights)
+    return Conversion(VAEConfig(**{**fields, **LOSS_OF_KL, **statistics, **config_fields}), weights)
 
 
 def shared_fields(config: dict[str, Any], image_size: ImageSize | None) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def bare_weights(weights: Weights, image_size: ImageSize, is_vq: bool, config_fi
     if is_vq:
         return Conversion(vqgan_config(weights, image_size, **{"legacy_commitment": True, **config_fields}), weights)
     latent_channels = shape_of(weights, "post_quant_conv.weight", axes=4)[1]
-    fields = {**resnet_sizes(weights), "latent_channels": latent_channels, **config_fields}
+    fields = {**resnet_sizes(weights), **LOSS_OF_KL, "latent_channels": latent_channels, **config_fields}
     note = "There was no config beside these weights: scaling_factor stays 1."
     return Conversion(VAEConfig(image_size=image_size, **fields), weights, notes=(note,))
 

@@ -177,6 +177,7 @@ def kl_first_stage(
         encoder_channels=None if encoder_channels == latent_channels else encoder_channels,
         reconstruction_loss="l1",
         kl_weight=kl_weight / 2,
+        learned_variance=False,
         scaling_factor=scaling_factor if said is None else said,
         shift_factor=shift_factor,
         force_upcast=force_upcast,

@@ -15,6 +15,8 @@ class VAEConfig(AutoencoderConfig):
         encoder_channels (`int`, *optional*): `resnet` only: what the encoder gives for mean and for log-variance before
             `quant_conv`, and what `post_quant_conv` gives the decoder; `latent_channels` when not given.
         kl_weight (`float`): beta, the weight of the KL in nats per image; 1 makes the loss the negative ELBO.
+        learned_variance (`bool`): `mse` only: learn the Gaussian's variance, one number. With the variance 1 (False), a
+            picture's error weighs so little beside the KL in nats that photographs come out as smears.
         num_importance_samples (`int`): k of the importance weighted bound (Burda et al. 2016) to train; 1 = ELBO.
 
     >>> VAEConfig(image_size=32).grid_size
@@ -26,6 +28,7 @@ class VAEConfig(AutoencoderConfig):
     latent_channels: int = 4
     encoder_channels: int | None = None
     kl_weight: float | int = 1.0
+    learned_variance: bool = True
     num_importance_samples: int = 1
 
     @property

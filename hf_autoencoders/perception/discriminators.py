@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .feature_nets import FeatureNet
+
 
 def discriminator_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with the most groups up to 32 of at least four channels each.
@@ -90,7 +92,50 @@ class PatchDiscriminator(nn.Module):
         return self.net(pixels)
 
 
-DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator}
+class FeatureDiscriminator(nn.Module):
+    """Small heads on the maps of a frozen feature net, as in Projected GANs (Sauer et al. 2021).
+
+    It begins with what the net knows of pictures, so it learns in fewer steps than a discriminator of its own does.
+
+    Args:
+        net: see `load_feature_net`; stays as it is.
+        levels: how many of its maps to judge, from the second finest on.
+
+    >>> from hf_autoencoders.perception.feature_nets import load_feature_net
+    >>> FeatureDiscriminator(load_feature_net("digits"), width=8, levels=1)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 7, 7])
+    """
+
+    def __init__(self, net: FeatureNet, width: int = 64, levels: int = 3):
+        super().__init__()
+        self.net, self.levels = net, slice(1, levels + 1)
+        with torch.no_grad():
+            maps = net(torch.zeros(1, 3, net.size, net.size)).maps
+        if levels >= len(maps):
+            raise ValueError(f"{net.name} has {len(maps)} feature maps, so 1 to {len(maps) - 1} levels, got {levels}.")
+        self.heads = nn.ModuleList(self.head(seen.shape[1], width) for seen in maps[self.levels])
+
+    @staticmethod
+    def head(channels: int, width: int) -> nn.Sequential:
+        """(B, channels, h, w) -> (B, 1, h, w); the maps of a net differ in scale, so each picture's is normalised."""
+        return nn.Sequential(
+            nn.GroupNorm(1, channels, affine=False),
+            nn.Conv2d(channels, width, 1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+            discriminator_norm(width),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, 1, 1),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> logits (B, levels, h, w) on the grid of the finest map; coarser ones repeat."""
+        maps = self.net(pixels).maps[self.levels]
+        logits = [head(seen) for head, seen in zip(self.heads, maps, strict=True)]
+        return torch.cat([F.interpolate(each, maps[0].shape[2:], mode="nearest") for each in logits], dim=1)
+
+
+DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator, "features": FeatureDiscriminator}
 
 
 # -- the losses --------------------------------------------------------------------------------------------------------

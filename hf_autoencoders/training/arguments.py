@@ -222,8 +222,10 @@ class LossArguments:
     adversarial_adaptive: bool = knob(
         False, "scale the weight of its term by a ratio of gradients at the decoder's last layer (0.1 to 10)"
     )
-    discriminator: Literal["pooled", "patch"] = knob(
-        "pooled", "pooled: VQGAN+'s, with blur and max-pool; patch: the shape of pix2pix's"
+    discriminator: Literal["pooled", "patch", "features"] = knob(
+        "pooled",
+        "pooled: VQGAN+'s, with blur and max-pool; patch: the shape of pix2pix's; features: heads on the feature maps "
+        "of --perceptual_model, which learn in fewer steps",
     )
     discriminator_start: int = knob(1000, "optimizer step from which the discriminator is trained")
     discriminator_width: int = knob(64, "channels of the discriminator's first level")

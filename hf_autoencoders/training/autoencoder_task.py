@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate, evaluating, passes_per_image, shares
@@ -45,6 +45,9 @@ PICTURES = 24  # in the sheet of reconstructions
 MEASURED_IMAGES = 5120  # at most so many training images are used to measure the latents' spread
 MEASURED_BYTES = 2**26  # and at most so many bytes of their pixels: 85 RGB images of 256x256
 COUNTED_VALUES = 2**28  # pixel values of held-out images whose codes are counted; 10,000 images of MNIST have 2**23
+
+
+LARGE_PICTURES = 128  # pixels a side from which on `resnet` is the default in place of `conv`
 
 
 class AutoencoderTask(Task):
@@ -332,6 +335,8 @@ def build_model(arguments: Arguments, images: ImageSplits, parent: PreTrainedMod
     """
     channels, height, width = images.train.image_shape
     measured = {"num_channels": channels, "image_size": height if height == width else [height, width]}
+    if takes_resnet(arguments, min(height, width)):
+        measured["backbone"] = "resnet"
     config = build_config(arguments, measured) if parent is None else parent.config
     if measures_variance(arguments, config):
         config.data_variance = images.train.data_variance
@@ -342,6 +347,12 @@ def build_model(arguments: Arguments, images: ImageSplits, parent: PreTrainedMod
         # transformers 5.23 renamed it; older ones know the second name only.
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     return model
+
+
+def takes_resnet(arguments: Arguments, side: int) -> bool:
+    """Whether large pictures get `resnet` in place of the default `conv`, which draws a checkerboard on flat areas."""
+    by_default = AutoConfig.for_model(arguments.model_type).backbone == "conv"
+    return by_default and "backbone" not in arguments.model and side >= LARGE_PICTURES
 
 
 def check_sharding(accelerator: Accelerator, model: PreTrainedModel):
@@ -368,6 +379,16 @@ def describe_losses(losses: LossArguments) -> str:
             f"{losses.adversarial_start}"
         )
     return "".join(f"\n{line}" for line in lines)
+
+
+def describe_backbone(arguments: Arguments, config: PreTrainedConfig) -> str:
+    """A line where the size of the pictures chose the backbone; "" elsewhere."""
+    if arguments.run.init_from or not takes_resnet(arguments, min(config.height, config.width)):
+        return ""
+    return (
+        f"\nbackbone resnet, for pictures of {LARGE_PICTURES} pixels a side or more; --backbone conv is faster, but "
+        "draws a checkerboard on flat areas"
+    )
 
 
 def describe_model(model: PreTrainedModel, schedules: dict[str, Schedule]) -> str:

@@ -17,9 +17,11 @@ from ..perception.discriminators import (
     DISCRIMINATOR_LOSSES,
     DISCRIMINATORS,
     GENERATOR_LOSSES,
+    FeatureDiscriminator,
     gradient_penalty,
     lecam_penalty,
 )
+from ..perception.feature_nets import load_feature_net
 from .adversary import Adversary
 from .arguments import LossArguments
 from .schedules import Schedule, linear
@@ -41,7 +43,7 @@ class Player(nn.Module):
         self.register_buffer("mean_fake", torch.zeros(()))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> logits (B, 1, h, w), at least float32"""
+        """(B, C, H, W) in [-1, 1] -> logits (B, n, h, w), at least float32"""
         return at_least_float32(self.net(pixels))
 
 
@@ -161,6 +163,7 @@ def build_game(
     if not knobs.adversarial_weight:
         return None
     kind = DISCRIMINATORS[knobs.discriminator]
-    net = kind(num_channels, width=knobs.discriminator_width, levels=knobs.discriminator_levels)
+    looks_at = load_feature_net(knobs.perceptual_model) if kind is FeatureDiscriminator else num_channels
+    net = kind(looks_at, width=knobs.discriminator_width, levels=knobs.discriminator_levels)
     last_layer = [weight for weight in model.decoder.parameters() if weight.dim() > 1][-1]
     return DiscriminatorGame(Player(net), knobs, last_layer, model.loss_per_element, measure_every)

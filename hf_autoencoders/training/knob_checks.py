@@ -85,6 +85,11 @@ def check_losses(arguments: Arguments):
     rest = own - perceptual - {"adversarial_weight"}
     if rest and not losses.adversarial_weight:
         raise ValueError(f"{flags_of(sorted(rest))}: has no effect without an --adversarial_weight above 0.")
+    if losses.discriminator == "features" and losses.perceptual_model is None:
+        raise ValueError(
+            "--discriminator features judges the maps of a feature net: give one as --perceptual_model, for instance "
+            "efficientnet-lite0."
+        )
     if losses.adversarial_weight and losses.adversarial_start < losses.discriminator_start:
         raise ValueError(
             f"--adversarial_start {losses.adversarial_start} lies before --discriminator_start "
