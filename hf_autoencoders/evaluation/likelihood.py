@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""How likely a model finds pictures: ELBO, importance weighted bound L_k, active units, bits per dimension.
+"""The likelihood of pictures under a model: ELBO, importance weighted bound L_k, active units, bits per dimension.
 
-All in nats per image unless a name says otherwise, of pixels x = (pixel_values + 1) / 2 in [0, 1], the model in eval
-mode. A number is worth nothing without its data setting (grey levels, binarised anew, binarised once): see
-`data_setting`.
+All values are in nats per image unless a name says otherwise, for pixels x = (pixel_values + 1) / 2 in [0, 1], with the
+model in eval mode. Values can be compared only for the same data setting (grey levels, binarised in each epoch,
+binarised once): see `data_setting`.
 
     report = measure_likelihood(model, batches, num_samples=5000, setting=data_setting("fixed", seed=0))
     report.lines()
@@ -23,8 +23,8 @@ from .metrics import bits_per_dim
 
 Generators = torch.Generator | list[torch.Generator] | None
 
-ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is above; Burda et al. 2016, section 5.2
-ROWS_PER_PASS = 1000  # decoder rows at which the importance bound runs about as fast as it can on a CPU
+ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is larger; Burda et al. 2016, section 5.2
+ROWS_PER_PASS = 1000  # decoder rows of one pass; more make the importance bound hardly faster on a CPU
 
 CONTINUOUS, DISCRETE, NO_LIKELIHOOD = "continuous", "discrete", "no likelihood"
 UNITS = {
@@ -37,7 +37,7 @@ UNITS = {
 
 
 def data_setting(binarize: str = "none", seed: int = 0) -> str:
-    """The name under which figures on these pixels may be compared.
+    """The name of these data: metrics can be compared if it is the same.
 
     Args:
         binarize: `none`, `dynamic` or `fixed`, as the data set was loaded.
@@ -57,9 +57,10 @@ def data_setting(binarize: str = "none", seed: int = 0) -> str:
 
 
 def likelihood_kind(reconstruction_loss: str, pixels: Tensor) -> str:
-    """`continuous`, `discrete` or `no likelihood`: what this likelihood says of these pixels in [-1, 1].
+    """`continuous`, `discrete` or `no likelihood`: the kind of this likelihood for these pixels in [-1, 1].
 
-    Bernoulli on grey levels is a cross-entropy: its floor is the pixels' own entropy (45.5 nats on MNIST's test set).
+    Bernoulli on grey levels is only a cross-entropy. Its lowest value is the entropy of the pixels (45.5 nats for
+    MNIST's test set).
     """
     if reconstruction_loss != "bce":
         return CONTINUOUS
@@ -70,7 +71,7 @@ def likelihood_kind(reconstruction_loss: str, pixels: Tensor) -> str:
 
 
 def offers_importance_weights(model: nn.Module) -> bool:
-    """Whether L_k can be taken: the model draws latents from a posterior and weighs them."""
+    """Whether L_k can be computed: the model draws latents from a posterior and weights them."""
     return hasattr(model, "log_importance_weights")
 
 
@@ -129,8 +130,8 @@ def importance_bound(
         pixel_values: (B, C, H, W) in [-1, 1].
         num_samples: k.
         generator: one for all draws, or a list with one for each picture.
-        samples_per_pass: how many samples of a picture are decoded together; by default up to 1,000. Pictures are taken
-            so few at a time that about 1,000 rows are decoded together.
+        samples_per_pass: how many samples of a picture are decoded together; by default up to 1,000. So many pictures
+            are taken together that about 1,000 rows are decoded.
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
@@ -164,7 +165,7 @@ def bound_of_few(
 
 @dataclass
 class LatentUse:
-    """What a posterior makes of each latent unit, over a data set. Tensors are float64 (z, h, w).
+    """How a posterior uses each latent unit, over a data set. Tensors are float64 (z, h, w).
 
     Args:
         kl: mean over the images of a unit's KL(q || N(0, 1)), in nats.
@@ -176,7 +177,7 @@ class LatentUse:
 
     @property
     def active(self) -> int:
-        """Units whose posterior mean moves with the image by more than a variance of 0.01."""
+        """Number of units whose posterior mean has a variance over the images of more than 0.01."""
         return int((self.variance > ACTIVE_VARIANCE).sum())
 
     @property
@@ -204,19 +205,18 @@ def measure_latent_use(model: nn.Module, batches: Iterable[Tensor]) -> LatentUse
 
 @dataclass
 class LikelihoodReport:
-    """Figures over a whole set, in nats per image; None where a model has no such thing.
+    """Metrics of a whole set, in nats per image; None if a model does not have them.
 
     Args:
         setting: the data setting.
         kind: `continuous`, `discrete` or `no likelihood`, of the decoder's distribution.
         prior: `N(0, I)`, `uniform codes`, `learned codes` or `none`.
-        images: how many.
+        images: their number.
         dimensions: C * H * W.
         reconstruction: -E_q[ln p(x|z)], one draw an image.
-        rate: nats for the latent code: KL(q(z|x) || p(z)), or minus the log-probability of the codes under a learned
-            prior.
+        rate: nats of the latents: KL(q(z|x) || p(z)), or minus the log-probability of the codes under a learned prior.
         bound: reconstruction + rate, an upper bound of -ln p(x): minus the ELBO.
-        bits_per_dim: of the bound.
+        bits_per_dim: computed from the bound.
         num_samples, importance_bound: k and -L_k, a tighter upper bound of -ln p(x).
         importance_standard_error: of `importance_bound` as a mean over images.
         active_units, units: see `LatentUse`.
@@ -241,7 +241,7 @@ class LikelihoodReport:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def lines(self) -> list[str]:
-        """For people: one figure a line, with its unit."""
+        """Lines for people: one metric in each, with its unit."""
         text = [
             f"data: {self.setting}, {self.images:,} images",
             f"reconstruction {self.reconstruction:.2f} nats per image",
@@ -269,18 +269,18 @@ def measure_likelihood(
     code_nats: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
 ) -> LikelihoodReport:
-    """Every model under one protocol: likelihood plus the cost of its latents under N(0, I), uniform or learned codes.
+    """Measures any model: its reconstruction likelihood, and its latents under N(0, I), uniform or learned codes.
 
-    A model without a prior (an autoencoder) gets its reconstruction only: it assigns no probability to a picture.
+    For a model without a prior (an autoencoder) only the reconstruction is measured: it gives pictures no probability.
 
     Args:
-        batches: gives the batches of pixels (B, C, H, W) in [-1, 1] from the start, each time it is called.
+        batches: returns, at each call, all batches of pixels (B, C, H, W) in [-1, 1] from the start.
         setting: see `data_setting`.
         num_samples: k of L_k, for models that draw from a posterior; 0 leaves it out (5,000 is customary).
-        code_nats: of a learned prior: image tokens (B, h, w) -> minus their log-probability in nats, (B,). The tokens
-            are then the likeliest ones, a code that a decoder can undo; without it, uniform codes are assumed.
-        seed: of the draws: one per picture (k of L_k), keyed by seed and the picture's number, so that batch sizes do
-            not change them.
+        code_nats: a learned prior: image tokens (B, h, w) -> minus their log-probability in nats, (B,). The most likely
+            tokens are used then. None: uniform codes.
+        seed: of the draws. Each picture has a generator that is keyed by seed and the picture's number, so that batch
+            sizes do not change the draws.
     """
     model.eval()
     report = description_length(model, batches(), setting, code_nats, seed)
@@ -325,7 +325,7 @@ def description_length(
 
 
 def draw(model: nn.Module, pixel_values: Tensor, generator: Generators, deterministic: bool):
-    """A forward pass whose latents are drawn from q: one-hot ones where the model could also relax them."""
+    """A forward pass with latents drawn from q; one-hot latents if the model could also relax them."""
     if deterministic:
         return model(pixel_values, return_dict=True)
     hard = {"hard": True} if "hard" in inspect.signature(model.forward).parameters else {}
