@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Was this process started for a command of ours? Only then may we choose its settings."""
+"""How was this process started? We choose settings of our own processes only, and hints repeat the spelling typed."""
 
 import re
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 
 
 CONSOLE_COMMAND = re.compile(r"(^|[/\\])hf-autoencoders(\.exe|-script\.pyw?)?$")
+MODULES = "hf_autoencoders.commands."
+HERE = Path(__file__)
 
 
 def runs_a_command(argv: list[str] | None = None) -> bool:
@@ -22,15 +24,71 @@ def runs_a_command(argv: list[str] | None = None) -> bool:
     >>> runs_a_command(["python", "mine.py", "-m", "hf-autoencoders"])
     False
     """
+    program = program_of(argv)
+    return is_our_module(program) or bool(CONSOLE_COMMAND.search(program)) or is_our_script(program)
+
+
+def program_of(argv: list[str] | None = None) -> str:
+    """The program that Python was asked to run: a path, or "-m module"; "" if none.
+
+    >>> program_of(["python", "-W", "ignore", "-u", "scripts/train.py", "--cpu"])
+    'scripts/train.py'
+    >>> program_of(["python", "-m", "pytest", "-q"])
+    '-m pytest'
+    """
     words = (sys.orig_argv if argv is None else argv)[1:]
     while words and words[0].startswith("-") and words[0] != "-m":  # options of the interpreter itself
         words = words[2:] if words[0] in ("-W", "-X") else words[1:]
-    if words[:1] == ["-m"]:
-        return len(words) > 1 and words[1].startswith("hf_autoencoders.commands.")
-    return bool(words) and (bool(CONSOLE_COMMAND.search(words[0])) or is_our_script(Path(words[0])))
+    return " ".join(words[:2] if words[:1] == ["-m"] else words[:1])
 
 
-def is_our_script(path: Path) -> bool:
-    """Whether `path` lies in the folder scripts/ beside this package, or beside another copy of it."""
-    folder = path.absolute().parent
-    return folder.name == "scripts" and (folder.parent / "hf_autoencoders" / Path(__file__).name).is_file()
+def is_our_module(program: str) -> bool:
+    return program.startswith(f"-m {MODULES}")
+
+
+def is_our_script(program: str) -> bool:
+    """Whether the program lies in the folder scripts/ beside this package, or beside another copy of it."""
+    folder = Path(program).absolute().parent
+    return folder.name == "scripts" and (folder.parent / "hf_autoencoders" / HERE.name).is_file()
+
+
+def as_typed(text: str, argv: list[str] | None = None) -> str:
+    """`text` with our command lines in the spelling by which this process was started.
+
+    Our code writes `hf-autoencoders sample` and `accelerate launch -m hf_autoencoders.commands.train`. Who started a
+    script of a checkout, or a module, reads the other command as a script or a module, too.
+
+    >>> as_typed("to draw: hf-autoencoders sample --help", ["python", "-m", "hf_autoencoders.commands.train"])
+    'to draw: python -m hf_autoencoders.commands.sample --help'
+    >>> as_typed("to draw: hf-autoencoders sample --help", ["python", "notebook.py"])
+    'to draw: hf-autoencoders sample --help'
+    """
+    program = program_of(argv)
+    if is_our_module(program):
+        commands, folder, line, launch = (
+            HERE.parent / "commands",
+            MODULES,
+            "python -m {}{}",
+            "accelerate launch -m {}{}",
+        )
+    elif is_our_script(program):
+        commands = Path(program).parent
+        folder, line, launch = f"{commands.as_posix()}/", "python {}{}.py", "accelerate launch {}{}.py"
+    else:
+        return text
+
+    def spelled(match: re.Match) -> str:
+        form = launch if match[1].startswith("accelerate") else line
+        return form.format(folder, match[2]) if (commands / f"{match[2]}.py").is_file() else match[0]
+
+    return re.sub(r"(accelerate launch -m hf_autoencoders\.commands\.|hf-autoencoders )(\w+)", spelled, text)
+
+
+def typed_name(command: str = "", argv: list[str] | None = None) -> str:
+    """What begins the line of a command's error.
+
+    >>> typed_name("train", ["python", "/usr/bin/hf-autoencoders", "train"]), typed_name()
+    ('hf-autoencoders train', 'hf-autoencoders')
+    """
+    name = as_typed(f"hf-autoencoders {command}".rstrip(), argv)
+    return Path(name).name if name.endswith(".py") else name

@@ -112,7 +112,10 @@ def test_a_prior_stops_before_its_first_step(tokenizer, tmp_path, capsys, labels
         source = ["--token_dataset", tmp_path / "tokens"]
     assert train(tokenizer, tmp_path / "prior", *source) == 2
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith("train_prior.py: ") and says in captured.err.splitlines()[-1]
+    assert (
+        captured.err.splitlines()[-1].startswith("hf-autoencoders train_prior: ")
+        and says in captured.err.splitlines()[-1]
+    )
     assert "Traceback" not in captured.err and "step" not in captured.out
     assert train(tokenizer, tmp_path / "prior", *source, "--unconditional") == 0
 

@@ -243,7 +243,10 @@ def test_data_that_were_asked_for_are_not_silently_replaced(runs):
 def test_without_gradio_one_line_names_the_extra(runs, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert load_script(DEMO).main([str(runs["ae"])]) == 2
-    assert capsys.readouterr().err == 'demo.py: The demo needs gradio, the extra `demo`: pip install -e ".[demo]"\n'
+    assert (
+        capsys.readouterr().err
+        == 'hf-autoencoders demo: The demo needs gradio, the extra `demo`: pip install "hf_autoencoders[demo]"\n'
+    )
 
 
 def test_the_script_takes_one_model_or_two():
@@ -403,12 +406,14 @@ def test_publish_py_writes_a_space_or_says_what_is_missing(runs, tmp_path, capsy
     written = call("--space", str(runs["ae"]), "--output_dir", str(folder), "--dataset_name", "digits")
     assert written.startswith(f"Wrote the Space to {folder}") and (folder / "app.py").is_file()
     said = call("--space", str(tmp_path / "nothing"), "--output_dir", str(tmp_path / "other"))
-    assert said.startswith("2: publish.py: ") and "nothing holds no model" in said and said.count("\n") == 1
+    assert (
+        said.startswith("2: hf-autoencoders publish: ") and "nothing holds no model" in said and said.count("\n") == 1
+    )
     assert not (tmp_path / "other").exists()
     run = str(runs["ae"])
     for arguments in (["--space", run], [run], [run, "--space", run], [run, "--repo_id", "x/y", "--output_dir", "z"]):
         said = call(*arguments)
-        assert said.startswith("2: publish.py: ") and said.count("\n") == 1
+        assert said.startswith("2: hf-autoencoders publish: ") and said.count("\n") == 1
         if arguments == ["--space", run]:
             assert "--space needs --output_dir, --repo_id, or both" in said
 

@@ -164,7 +164,7 @@ def test_mistakes_in_the_command_are_one_line(tmp_path, capsys):
     ):
         assert main([str(tmp_path / run), "--to", to, str(tmp_path / out)]) == 2
         err = capsys.readouterr().err
-        assert err.startswith("export.py: ") and err.count("\n") == 1 and says in err
+        assert err.startswith("hf-autoencoders export: ") and err.count("\n") == 1 and says in err
 
 
 # -- ONNX --------------------------------------------------------------------------------------------------------------

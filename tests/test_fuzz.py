@@ -59,7 +59,7 @@ def call(family: str, script: str, flags: list, place: Path) -> int:
         finally:
             os.chdir(before)
     text = err.getvalue()
-    said = [line for line in text.splitlines() if line.startswith(f"{script}.py: ")]
+    said = [line for line in text.splitlines() if line.startswith(f"hf-autoencoders {script}: ")]
     assert code in (0, 1, 2), (script, flags, code)
     assert "Traceback" not in text, (script, flags, text)
     assert len(said) == (code != 0), (script, flags, text)

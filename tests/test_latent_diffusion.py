@@ -371,7 +371,10 @@ def test_an_image_model_that_does_not_fit_is_refused_before_anything_is_encoded(
         (("--unconditional", "--sample_guidance_scale", 2), "it needs classes and --class_dropout"),
         (("--sample_steps", 1001), "must lie in 1..1000, the levels of noise, got 1001"),
         (("--unconditional", "--class_dropout", 0.1), "--class_dropout has no effect with --unconditional"),
-        (("--recipe", RECIPES / "prior-digits.yaml"), "is a recipe of a prior, not for train_latent_diffusion.py"),
+        (
+            ("--recipe", RECIPES / "prior-digits.yaml"),
+            "is a recipe of a prior, not for hf-autoencoders train_latent",
+        ),
         (("--image_model", "./nothing"), "./nothing holds no model that can be loaded"),
         (("--token_dataset", "x"), "Unknown argument '--token_dataset'"),
     ],

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What `pip install` gives: the wheel that the sdist makes, in an environment of its own, outside of the checkout."""
 
+import ast
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 
 import hf_autoencoders
 from hf_autoencoders.commands.main import COMMANDS
-from hf_autoencoders.own_process import runs_a_command
+from hf_autoencoders.own_process import as_typed, runs_a_command, typed_name
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +125,43 @@ def test_a_script_of_a_checkout_is_a_command_and_a_script_of_the_same_name_elsew
         door = ROOT / "scripts" / f"{name}.py"
         assert not door.exists() or runs_a_command(["python", "-u", str(door), "--help"])
     assert not runs_a_command(["python", str(tmp_path / "scripts" / "train.py")])
+
+
+def test_hints_are_spelled_as_the_command_was_typed(tmp_path):
+    hint = "hf-autoencoders sample RUN; accelerate launch -m hf_autoencoders.commands.train; hf-autoencoders configs"
+    spellings = {
+        "bin/hf-autoencoders": hint,
+        str(tmp_path / "scripts" / "train.py"): hint,
+        "scripts/train.py": "python scripts/sample.py RUN; accelerate launch scripts/train.py; hf-autoencoders configs",
+        "-m hf_autoencoders.commands.train": "python -m hf_autoencoders.commands.sample RUN; "
+        "accelerate launch -m hf_autoencoders.commands.train; python -m hf_autoencoders.commands.configs",
+    }
+    for program, expected in spellings.items():
+        assert as_typed(hint, ["python", "-u", *program.split(" ")]) == expected
+    assert typed_name("train", ["python", "scripts/train.py"]) == "train.py"
+    assert typed_name("train", ["python", "-m", "pytest"]) == "hf-autoencoders train"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hf_autoencoders").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_package_names_its_commands_in_the_one_spelling_that_is_translated(path):
+    """Errors and hints say `hf-autoencoders train`, never train.py or scripts/train.py, which a wheel does not hold."""
+    if path.stem in ("results", "results_page"):
+        return  # they write pages of the repository
+    tree = ast.parse(path.read_text())
+    docs = {id(node.body[0].value) for node in ast.walk(tree) if has_docstring(node)}
+    shown = [tree.body[0].value] if path.parent.name == "commands" and has_docstring(tree) else []  # by --help
+    for node in [*shown, *(node for node in ast.walk(tree) if is_text(node) and id(node) not in docs)]:
+        text = node.value if path.name != "publish.py" else node.value.replace("demo.py", "")  # the app of a Space
+        assert not re.search(rf"\b({'|'.join(COMMANDS)})\.py\b|python scripts/(?!train_digits)", text), text
+
+
+def has_docstring(node: ast.AST) -> bool:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return isinstance(node, kinds) and ast.get_docstring(node) is not None
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def test_accelerate_launches_a_command_as_a_module(environment, tmp_path):

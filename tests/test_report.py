@@ -241,4 +241,4 @@ def test_the_script_ends_mistakes_with_one_line(saved, tmp_path, capsys):
     ):
         assert script().main(arguments) == 2
         lines = capsys.readouterr().err.strip().splitlines()
-        assert words in lines[-1] and lines[-1].startswith("evaluate_model.py: ")
+        assert words in lines[-1] and lines[-1].startswith("hf-autoencoders evaluate_model: ")

@@ -150,7 +150,7 @@ def test_what_cannot_be_trained_on_is_one_line(parents, tmp_path, capsys, kind, 
     capsys.readouterr()
     assert train_here(on_from(parents(kind), tmp_path / "run", kind, *flags)) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("train.py: ") == 1
+    assert message in error and error.count("hf-autoencoders train: ") == 1
     assert not (tmp_path / "run").exists()
 
 

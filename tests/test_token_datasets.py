@@ -152,7 +152,7 @@ def test_an_interrupted_run_continues_and_makes_no_shard_twice(saved, encoded, t
     flags = ("--rows_per_shard", 500, "--batch_size", 64)
     monkeypatch.setattr(encode_dataset.ShardWriter, "_write", stop_before_the_third)
     assert run(saved, tmp_path, *flags) == 130  # as a shell says of Ctrl-C
-    with pytest.raises(TokenDatasetError, match="is not finished: run encode_dataset.py again"):
+    with pytest.raises(TokenDatasetError, match="is not finished: run `hf-autoencoders encode_dataset` again"):
         load_token_dataset(tmp_path)
     first = {name: (tmp_path / name).stat().st_mtime_ns for name in seen}
     monkeypatch.undo()
@@ -425,7 +425,7 @@ def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tm
         (saved, out_of_range, "train-00000-of-00003.parquet holds code 32, but"),
         (saved, wrong_grid, "(32 codes, grid 3x2"),
         (saved, shorter, "should hold 1437 rows in split 'train', found 947"),
-        (saved, unknown, "train-00000-of-00003.parquet is not the file that encode_dataset.py wrote"),
+        (saved, unknown, "train-00000-of-00003.parquet is not the file that `hf-autoencoders encode_dataset` wrote"),
         (saved, ragged, "holds rows of 5, 3 tokens; a 2x2 grid has 4"),
         (saved, floats, "not a list of whole numbers in each row"),
         (saved, empty, "holds 500 empty tokens"),
@@ -448,7 +448,7 @@ def test_a_flipped_bit_and_a_shard_in_anothers_place_are_refused_by_name(encoded
     one, two = (swapped / f"train-0000{n}-of-00003.parquet" for n in (0, 1))
     one.rename(swapped / "aside"), two.rename(one), (swapped / "aside").rename(two)
     for folder, name in ((tmp_path / "flipped", "train-00001"), (swapped, "train-00000")):
-        with pytest.raises(TokenDatasetError, match=f"{name}-of-00003.parquet is not the file that encode_dataset.py"):
+        with pytest.raises(TokenDatasetError, match=f"{name}-of-00003.parquet is not the file that `hf-autoencoders"):
             load_token_dataset(folder)
         assert len(load_token_dataset(folder, split="test")) == 360
     assert len(load_token_dataset(swapped, verify=False)) == 1437  # on purpose

@@ -188,7 +188,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, flags, message)
     folder = tmp_path / "run"
     assert train_here(tiny("vqvae", folder, *flags)) == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("train.py: ") and message in error and "\n" not in error
+    assert error.startswith("hf-autoencoders train: ") and message in error and "\n" not in error
     assert not folder.exists() or not any(folder.iterdir())  # so that the corrected command just runs
 
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..hub.cards import RunError
 from ..hub.publish import PublishError
+from ..own_process import as_typed, typed_name
 from ..priors.token_records import TokenDatasetError
 from ..training.launch import complain
 from ..training.logs import TrainingDiverged
@@ -24,10 +25,20 @@ EXPECTED = (ValueError, OSError, StrictDataclassError, RunError, PublishError, T
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Reports a mistake as a ValueError in one line, and takes no abbreviations."""
+    """Reports a mistake as a ValueError in one line, and takes no abbreviations.
 
-    def __init__(self, **kwargs):
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **kwargs})
+    Args:
+        command: whose --help this is.
+        description: of it; its command lines are shown in the user's own spelling.
+    """
+
+    def __init__(self, command: str, description: str):
+        super().__init__(
+            prog=typed_name(command),
+            description=as_typed(description),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str):
         raise ValueError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
@@ -40,13 +51,13 @@ class Boundary:
     The line says what came, and what fits.
 
     Attributes:
-        script: the line begins with its name.
+        command: the line begins with its name.
         everywhere: True: each process that fails writes its line. False: only the first, since all fail alike.
         exit_code: 0: done. 1: the training diverged. 2: a mistake in what was typed or in a file, or a full disk or
             memory. 130: Ctrl-C.
     """
 
-    script: str
+    command: str
     everywhere: bool = False
     exit_code: int = 0
 
@@ -55,26 +66,26 @@ class Boundary:
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
         if isinstance(error, EXPECTED):
-            self.exit_code = complain(self.script, error, everywhere=self.everywhere)
+            self.exit_code = complain(self.command, error, everywhere=self.everywhere)
         elif isinstance(error, TrainingDiverged):
-            self.exit_code = complain(self.script, error, code=1, everywhere=False)
+            self.exit_code = complain(self.command, error, code=1, everywhere=False)
         elif isinstance(error, KeyboardInterrupt):
-            self.exit_code = complain(self.script, RuntimeError("stopped."), code=130, everywhere=False)
+            self.exit_code = complain(self.command, RuntimeError("stopped."), code=130, everywhere=False)
         elif is_out_of_memory(error):
             told = MemoryError(f"Out of memory: smaller batches or pictures need less ({short(error)})")
-            self.exit_code = complain(self.script, told, everywhere=self.everywhere)
+            self.exit_code = complain(self.command, told, everywhere=self.everywhere)
         return self.exit_code != 0
 
 
-def run_command(script: str, read: Callable[[], Typed], work: Callable[[Typed], None]) -> int:
+def run_command(command: str, read: Callable[[], Typed], work: Callable[[Typed], None]) -> int:
     """Reads what was typed, does the work, and gives the exit code of the process: that of `Boundary`.
 
     Args:
-        script: error messages begin with its name.
+        command: error messages begin with its name.
         read: gives the knobs.
         work: is given the knobs.
     """
-    with Boundary(script) as boundary:
+    with Boundary(command) as boundary:
         knobs = read()
         boundary.everywhere = True  # from here on a single process can fail
         work(knobs)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from ..hub.publishers import Publisher
+from ..own_process import as_typed
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
 from ..training.engine import Run, leave_last_checkpoint, train
@@ -31,7 +32,7 @@ class Trainer:
         open_result: loads the trained model from the folder of a finished run.
     """
 
-    script: str
+    command: str
     parse: Callable[[list[str] | None], Arguments]
     make_task: Callable[[Arguments], Task]
     make_publisher: Callable[[Arguments], Publisher] = Publisher
@@ -41,7 +42,7 @@ class Trainer:
 def carry_out(trainer: Trainer, argv: list[str] | None) -> int:
     """Exit codes: those of `Boundary`; 0 also for a run that a signal stopped, after a checkpoint."""
     disable_progress_bar()  # of loading and saving, which take no time here
-    with Boundary(trainer.script) as boundary:
+    with Boundary(trainer.command) as boundary:
         arguments = trainer.parse(argv)
         boundary.everywhere = True  # from here on a single process can fail
         train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments))
@@ -79,6 +80,6 @@ def judge_and_publish(run: Run, publisher: Publisher) -> dict[str, Any]:
     if run.accelerator.is_main_process:
         print(f"held out: {on_screen(record['metrics'], run.window.constants)}")
         print(f"trained {run.step:,} steps in {run.seconds:.0f} s")
-        print("\n".join(run.task.closing_lines(run, folder)))
+        print(as_typed("\n".join(run.task.closing_lines(run, folder))))
     publisher.at_end(run)
     return record

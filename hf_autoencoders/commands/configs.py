@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_name(argv: list[str] | None) -> str | None:
-    parser = OneLineParser(prog="hf-autoencoders configs", description=__doc__)
+    parser = OneLineParser("configs", __doc__)
     parser.add_argument("name", nargs="?", choices=sorted(configs()), help="print only the path of this one")
     return parser.parse_args(argv).name
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Turn published weights into a model folder of ours:
 
-    python scripts/convert.py last.ckpt --config model.yaml --output_dir vqgan-f16
-    python scripts/convert.py encoder.pkl decoder.pkl --output_dir dalle
-    python scripts/convert.py flux-vae ae.safetensors --output_dir flux-vae --verify
+    hf-autoencoders convert last.ckpt --config model.yaml --output_dir vqgan-f16
+    hf-autoencoders convert encoder.pkl decoder.pkl --output_dir dalle
+    hf-autoencoders convert flux-vae ae.safetensors --output_dir flux-vae --verify
 
 SOURCE says whose weights they are; without it, they are recognised by their names, and the source is printed. FILE is a
 safetensors file, a file of torch.save (no code in it is run), or the folder of a saved model. NAME=FILE puts the prefix
@@ -32,7 +32,7 @@ from .boundary import OneLineParser, run_command
 
 def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Namespace]:
     """(the source that was named, everything else)"""
-    parser = OneLineParser(prog="convert.py", description=__doc__)
+    parser = OneLineParser("convert", __doc__)
     parser.add_argument(
         "files", nargs="+", metavar="[SOURCE] [NAME=]FILE",
         help=f"whose weights they are (default: recognised; {', '.join(SOURCES)}); then files, or a folder",
@@ -78,7 +78,7 @@ def read_files(files: list[str]) -> tuple[Weights, dict[str, Any], str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("convert.py", lambda: parse_args(argv), lambda read: run(*read))
+    return run_command("convert", lambda: parse_args(argv), lambda read: run(*read))
 
 
 def run(kind: str | None, args: argparse.Namespace) -> None:

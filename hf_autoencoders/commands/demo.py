@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Play with trained models in a browser:  python scripts/demo.py runs/ae-mnist runs/vae-mnist
+"""Play with trained models in a browser:  hf-autoencoders demo runs/ae-mnist runs/vae-mnist
 
-RUN is the folder of a run, or a model on the Hub. As app.py of a Space, which `publish.py --space` writes, it takes no
-arguments and reads space.json beside it. It needs gradio: pip install -e ".[demo]"
+RUN is the folder of a run, or a model on the Hub. As app.py of a Space, which `hf-autoencoders publish --space` writes,
+it takes no arguments and reads space.json beside it. It needs gradio: pip install "hf_autoencoders[demo]"
 """
 
 import argparse
@@ -47,12 +47,12 @@ QUIETLY: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidd
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("demo.py", lambda: parse_arguments(argv), serve)
+    return run_command("demo", lambda: parse_arguments(argv), serve)
 
 
 def serve(arguments: argparse.Namespace) -> None:
     if gr is None:
-        raise ValueError('The demo needs gradio, the extra `demo`: pip install -e ".[demo]"')
+        raise ValueError('The demo needs gradio, the extra `demo`: pip install "hf_autoencoders[demo]"')
     demo = build_page(open_all(arguments))
     # On 127.0.0.1 unless GRADIO_SERVER_NAME says otherwise, as a Space does.
     looks = {"theme": theme(), "css": widgets.PAGE_CSS, "footer_links": []}
@@ -60,7 +60,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(prog="demo.py", description=__doc__)
+    parser = OneLineParser("demo", __doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="one model, or two side by side: folder of a run, or Hub id")
     add("--dataset_name", help="data set whose codes the plane shows: Hub id, folder or 'digits' (default: as the run)")
@@ -82,7 +82,7 @@ def open_all(arguments: argparse.Namespace) -> list[Exhibit]:
         shown = read_json_object(SPACE)["models"]
         return [open_exhibit(source_of(one), one["name"], SPACE.parent / one["backdrop"]) for one in shown]
     if len(arguments.runs) not in (1, 2):
-        raise ValueError(f"The demo shows one model or two, got {len(arguments.runs)}: demo.py RUN [RUN2]")
+        raise ValueError(f"The demo shows one model or two, got {len(arguments.runs)}: hf-autoencoders demo RUN [RUN2]")
     knobs = {"dataset_name": arguments.dataset_name, "max_samples": arguments.max_eval_samples}
     return [open_exhibit(run, **knobs) for run in arguments.runs]
 

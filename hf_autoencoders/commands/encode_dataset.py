@@ -1,7 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Encode images as a data set of tokens:
 
-    accelerate launch scripts/encode_dataset.py --model runs/vqvae-mnist --dataset_name ylecun/mnist --output_dir tokens
+    accelerate launch -m hf_autoencoders.commands.encode_dataset --model runs/vqvae-mnist \\
+        --dataset_name ylecun/mnist --output_dir tokens
 
 A killed run continues with the same command; shards that are there are not made again.
 """
@@ -77,11 +78,11 @@ class EncodeArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("encode_dataset.py", lambda: read(argv), encode_splits)
+    return run_command("encode_dataset", lambda: read(argv), encode_splits)
 
 
 def read(argv: list[str] | None) -> EncodeArguments:
-    parser = Parser(EncodeArguments, prog="encode_dataset.py", description="Encode images as tokens.")
+    parser = Parser(EncodeArguments, command="encode_dataset", description="Encode images as tokens.")
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
         raise ValueError(f"Unknown argument {unknown[0]!r}; --help lists all.")

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Show and measure a trained model:  python scripts/evaluate_model.py runs/vae-mnist --beside runs/ae-mnist
+"""Show and measure a trained model:  hf-autoencoders evaluate_model runs/vae-mnist --beside runs/ae-mnist
 
 Writes RUN/report: pictures (PNG), metrics.json, and index.html, one file that holds it all. RUN is the folder of a run,
 or a model on the Hub. The judge of class accuracy and gaps: python scripts/train_digits_classifier.py --help
@@ -37,18 +37,18 @@ from .boundary import OneLineParser, run_command
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("evaluate_model.py", lambda: parse_arguments(argv), run)
+    return run_command("evaluate_model", lambda: parse_arguments(argv), run)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(prog="evaluate_model.py", description=__doc__)
+    parser = OneLineParser("evaluate_model", __doc__)
     add = parser.add_argument
     add("run", help="folder of a run, or a Hub id")
     add("--beside", metavar="RUN2", help="a second model, whose gaps are shown beside the first one's")
     add("--output_dir", type=Path, help="default: RUN/report")
     add("--dataset_name", help="Hub id, folder or 'digits' (default: what the run was trained on)")
     for column in COLUMNS:
-        add(f"--{column}", help="as for train.py (default: as the run)")
+        add(f"--{column}", help="as for `hf-autoencoders train` (default: as the run)")
     add("--binarize", choices=BINARIZE, help="default: as the run")
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")

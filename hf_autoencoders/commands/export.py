@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Save a model in the format of another tool, or for a program without Python:
 
-    python scripts/export.py runs/vae-mnist-32 --to diffusers autoencoder-kl
-    python scripts/export.py runs/vqgan --to taming vqgan-taming
-    python scripts/export.py flux-vae --to ldm ae.safetensors
-    python scripts/export.py runs/vqvae-mnist --to onnx vqvae-onnx
+    hf-autoencoders export runs/vae-mnist-32 --to diffusers autoencoder-kl
+    hf-autoencoders export runs/vqgan --to taming vqgan-taming
+    hf-autoencoders export flux-vae --to ldm ae.safetensors
+    hf-autoencoders export runs/vqvae-mnist --to onnx vqvae-onnx
 
 RUN is the folder of a run or a model on the Hub. What a format cannot hold exactly is refused, with the reason.
 """
@@ -21,7 +21,7 @@ from .boundary import OneLineParser, run_command
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`; a format that cannot hold the model counts as a mistake."""
-    return run_command("export.py", lambda: parse_arguments(argv), run)
+    return run_command("export", lambda: parse_arguments(argv), run)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser("export", __doc__)
     parser.add_argument("run", metavar="RUN", help="folder of a run or of a converted model, or a Hub id")
     parser.add_argument("--to", required=True, choices=EXPORTS, help="format of the files")
     parser.add_argument("out", metavar="OUT", help="folder; for taming, ldm and llamagen also a file *.safetensors")

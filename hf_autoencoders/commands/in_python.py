@@ -17,11 +17,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
-from ..training.recipes import find_recipe, is_knob_value, read_recipe, recipe_flags
+from ..training.recipes import TRAINED_BY, find_recipe, is_knob_value, read_recipe, recipe_flags
 from .carry_out import Trainer, train_and_save
-
-
-MODULES = {"prior": ".train_prior", "latent-diffusion": ".train_latent_diffusion"}  # by model_type; else .train
 
 
 @dataclass
@@ -88,12 +85,12 @@ def trainer_and_flags(recipe: str | None = None, **knobs: Any) -> tuple[Trainer,
     """Returns (the trainer of this kind of run, the flags with the same meaning as the knobs)."""
     from_recipe = read_recipe(find_recipe(recipe)) if recipe else {}
     model_type = knobs.get("model_type") or from_recipe.get("model_type")
-    if model_type in MODULES:
+    if model_type in TRAINED_BY:
         knobs.pop("model_type", None)
     flags = ["--recipe", recipe] if recipe else []
     for name, value in knobs.items():
         flags += ["--" + name, "null"] if value is None else recipe_flags({name: as_knob_value(name, value)})
-    return importlib.import_module(MODULES.get(model_type, ".train"), __package__).TRAINER, flags
+    return importlib.import_module(f".{TRAINED_BY.get(model_type, 'train')}", __package__).TRAINER, flags
 
 
 def as_knob_value(name: str, value: Any) -> Any:

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
         error = ValueError(f"There is no command {name!r}; the nearest is {nearest!r}, and --help lists all.")
-        return complain("hf-autoencoders", error, everywhere=False)
+        return complain("", error, everywhere=False)
     return 0
 
 

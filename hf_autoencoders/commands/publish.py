@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Publish a trained model with its card:  python scripts/publish.py runs/vqvae-mnist --repo_id org/vqvae-mnist
+"""Publish a trained model with its card:  hf-autoencoders publish runs/vqvae-mnist --repo_id org/vqvae-mnist
 
 Or a demo of one or two models as a Space:
-    python scripts/publish.py --space runs/ae-mnist runs/vae-mnist --output_dir space --repo_id org/latent-planes
+    hf-autoencoders publish --space runs/ae-mnist runs/vae-mnist --output_dir space --repo_id org/latent-planes
 """
 
 import argparse
@@ -21,8 +21,8 @@ DEMO = Path(__file__).resolve().with_name("demo.py")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = OneLineParser(prog="publish.py", description=__doc__)
-    parser.add_argument("run", nargs="?", metavar="RUN", help="the folder that train.py left")
+    parser = OneLineParser("publish", __doc__)
+    parser.add_argument("run", nargs="?", metavar="RUN", help="the folder of a run")
     parser.add_argument("--space", nargs="+", metavar="RUN", help="models of the demo: folders of runs, or Hub ids")
     parser.add_argument("--output_dir", help="with --space: write its folder here; without --repo_id, only that")
     parser.add_argument("--dataset_name", help="with --space: data whose codes the plane shows (default: as the runs)")
@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("publish.py", lambda: parse_arguments(argv), run)
+    return run_command("publish", lambda: parse_arguments(argv), run)
 
 
 def run(arguments: argparse.Namespace) -> None:

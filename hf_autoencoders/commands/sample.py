@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Draw new pictures from a prior:
 
-    python scripts/sample.py --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
+    hf-autoencoders sample --prior runs/prior-digits --image_tokenizer runs/vqvae-digits --labels 3 7
 
 Without --prior, the model's own prior is used: N(0, I) of a VAE, else uniform codes.
 --measure DATASET compares the pictures, and as many real ones, with held-out pictures: FD-CNN, precision, recall,
@@ -64,11 +64,11 @@ class SampleArguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("sample.py", lambda: read(argv), draw_pictures)
+    return run_command("sample", lambda: read(argv), draw_pictures)
 
 
 def read(argv: list[str] | None) -> SampleArguments:
-    parser = Parser(SampleArguments, prog="sample.py", description="Draw new pictures.")
+    parser = Parser(SampleArguments, command="sample", description="Draw new pictures.")
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     check(arguments, unknown)
     return arguments

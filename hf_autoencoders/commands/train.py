@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Train an autoencoder:  accelerate launch scripts/train.py --recipe scripts/recipes/vqvae-mnist.yaml
+"""Train an autoencoder:  accelerate launch -m hf_autoencoders.commands.train --recipe vqvae-mnist
 
 Any knob of the recipe is a flag, too, and overrides it: --learning_rate 3e-4 --dataset_name ./my_images. All knobs:
-python scripts/train.py --model_type vae --help
+hf-autoencoders train --model_type vae --help
 """
 
 import sys
@@ -36,7 +36,7 @@ def continue_from_hub(arguments: Arguments):
         arguments.run.resume = str(fetch_checkpoint(wanted))
 
 
-TRAINER = Trainer("train.py", parse_arguments, make_task, RunPublisher)
+TRAINER = Trainer("train", parse_arguments, make_task, RunPublisher)
 
 
 if __name__ == "__main__":

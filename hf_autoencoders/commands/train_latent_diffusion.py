@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Train latent diffusion, and leave a diffusers pipeline:
 
-    accelerate launch scripts/train_latent_diffusion.py --recipe scripts/recipes/latent-diffusion-digits.yaml \
+    accelerate launch -m hf_autoencoders.commands.train_latent_diffusion --recipe latent-diffusion-digits \
         --image_model runs/vae-digits-4x4
 
-Any knob of the recipe is a flag, too, and overrides it. All knobs: python scripts/train_latent_diffusion.py --help
+Any knob of the recipe is a flag, too, and overrides it. All knobs: hf-autoencoders train_latent_diffusion --help
 The pipeline, OUTPUT_DIR/pipeline, opens with diffusers alone: DiffusionPipeline.from_pretrained.
 """
 
@@ -34,7 +34,7 @@ def open_pipeline(folder: str) -> DiffusionPipeline:
 
 
 TRAINER = Trainer(
-    "train_latent_diffusion.py",
+    "train_latent_diffusion",
     parse_diffusion_arguments,
     partial(DiffusionTask, accept=to_diffusers, save_pipeline=save_pipeline, save_card=save_card),
     PipelinePublisher,

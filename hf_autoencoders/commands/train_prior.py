@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Train a prior over image tokens:
 
-    accelerate launch scripts/train_prior.py --recipe scripts/recipes/prior-digits.yaml --image_tokenizer runs/vqvae
+    accelerate launch -m hf_autoencoders.commands.train_prior --recipe prior-digits --image_tokenizer runs/vqvae
 
 Any knob of the recipe is a flag, too, and overrides it (--knob null takes it out); all of them: --help
 """
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     return carry_out(TRAINER, argv)
 
 
-TRAINER = Trainer("train_prior.py", parse_prior_arguments, PriorTask, PriorPublisher, load_prior)
+TRAINER = Trainer("train_prior", parse_prior_arguments, PriorTask, PriorPublisher, load_prior)
 
 
 if __name__ == "__main__":

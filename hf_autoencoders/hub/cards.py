@@ -88,7 +88,7 @@ def read_run(folder: str | Path) -> SavedRun:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"There is no folder {folder}; a run is the folder that scripts/train.py leaves.")
+        raise RunError(f"There is no folder {folder}; a run is the folder that `hf-autoencoders train` leaves.")
     read_json(folder / "config.json", "the model's config; save the model with save_pretrained")
     record = read_json(folder / "metrics.json", "a card shows only what was measured; train the model first")
     check_metrics(folder / "metrics.json", record)

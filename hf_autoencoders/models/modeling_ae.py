@@ -82,7 +82,7 @@ class AEModel(AutoencoderPreTrainedModel):
         if config.latents_mean is None or config.latents_std is None:
             raise ValueError(
                 "An autoencoder has no prior to sample from until a Gaussian is fitted to its training latents: "
-                "call `model.measure_latents(batches)` (train.py does it at the end)."
+                "call `model.measure_latents(batches)` (`hf-autoencoders train` does it at its end)."
             )
         like = next(self.decoder.parameters())
         noise = draw_normal((num_images, config.latent_channels, *self.grid_size), like, generator)

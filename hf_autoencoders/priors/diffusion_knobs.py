@@ -52,7 +52,7 @@ def check_diffusion_knobs(arguments: Arguments) -> None:
 
 
 DIFFUSION_KNOBS = KnobTable(
-    "train_latent_diffusion.py",
+    "train_latent_diffusion",
     "Train a UNet on an image model's latents.",
     knobs_of_prior(PictureArguments),
     ("latent-diffusion",),

@@ -71,7 +71,7 @@ class PictureArguments:
 class TokenArguments(PictureArguments):
     """Where the tokens come from: pictures that are encoded at the start, or a data set of tokens."""
 
-    token_dataset: str | None = knob(None, "folder or Hub id that encode_dataset.py wrote, in place of pictures")
+    token_dataset: str | None = knob(None, "folder or Hub id of `hf-autoencoders encode_dataset`, in place of pictures")
 
 
 OF_PICTURES = {
@@ -122,7 +122,7 @@ def knobs_of_prior(data: type) -> dict[str, type]:
 
 
 PRIOR_KNOBS = KnobTable(
-    "train_prior.py",
+    "train_prior",
     "Train a prior over image tokens.",
     knobs_of_prior(TokenArguments),
     ("prior",),

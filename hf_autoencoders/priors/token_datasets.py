@@ -125,7 +125,9 @@ def load_token_dataset(
     """
     record = read_token_record(name, revision)
     if "splits" not in record:
-        raise TokenDatasetError(f"{name} is not finished: run encode_dataset.py again with the same arguments.")
+        raise TokenDatasetError(
+            f"{name} is not finished: run `hf-autoencoders encode_dataset` again with the same arguments."
+        )
     if split not in record["splits"]:
         raise TokenDatasetError(f"No split {split!r} in {name}; its splits: {', '.join(record['splits'])}.")
     if expect is not None:

@@ -45,8 +45,8 @@ def read_token_shards(
         content = path.read_bytes()
         if verify and hashes and sha256_of(content) != hashes.get(shard):
             raise TokenDatasetError(
-                f"{path} is not the file that encode_dataset.py wrote (its SHA-256 is another one): it is damaged, or "
-                "stands in another's place. Encode the images again."
+                f"{path} is not the file that `hf-autoencoders encode_dataset` wrote (its SHA-256 is another one): "
+                "it is damaged, or stands in another's place. Encode the images again."
             )
         tables.append(as_table(content, path))
         check_tokens(tables[-1], record, path)

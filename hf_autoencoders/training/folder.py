@@ -17,8 +17,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from ..own_process import as_typed
 from .arguments import Arguments
 from .checkpoint_folders import all_checkpoints
+from .recipes import TRAINED_BY
 from .run_files import (
     ARGUMENTS,
     CHECKPOINTS,
@@ -115,7 +117,9 @@ def _claim(folder: Path, arguments: Arguments) -> str | None:
             remove_run(folder)
         record_files(folder, [ARGUMENTS, LOG])
         text = yaml.safe_dump(arguments.as_recipe(), sort_keys=False)
-        write_atomically(folder / ARGUMENTS, f"{MARK}train.py --recipe {folder / ARGUMENTS}\n{text}")
+        trainer = TRAINED_BY.get(arguments.model_type, "train")
+        command = as_typed(f"hf-autoencoders {trainer} --recipe {folder / ARGUMENTS}")
+        write_atomically(folder / ARGUMENTS, f"{MARK}{command}\n{text}")
     except OSError as error:
         return f"--output_dir {folder} cannot be written: {error.strerror}."
     return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from ..own_process import typed_name
 from .arguments import (
     MODEL_TYPES,
     Arguments,
@@ -74,8 +75,8 @@ class OneSpelling(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(HfArgumentParser):
     """Reports a mistake as a ValueError in one line, and takes no abbreviations."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, formatter_class=OneSpelling, **kwargs)
+    def __init__(self, *args, command: str = "", **kwargs):
+        super().__init__(*args, prog=typed_name(command), allow_abbrev=False, formatter_class=OneSpelling, **kwargs)
 
     def error(self, message: str):
         raise ValueError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
@@ -86,7 +87,7 @@ class KnobTable:
     """The knobs of one training command.
 
     Args:
-        prog, description: of --help.
+        command, description: of --help.
         groups: dataclass of each field of `Arguments` (run, data, training, logging, hub, schedules).
         model_types: values that `model_type` may have. If there is one only, it is no flag, and no other recipe fits.
         default_type: the `model_type` if neither flag nor recipe gives it.
@@ -95,7 +96,7 @@ class KnobTable:
         never_read: names in `groups` that this command does not read.
     """
 
-    prog: str
+    command: str
     description: str
     groups: dict[str, type]
     model_types: tuple[str, ...]
@@ -132,7 +133,7 @@ class KnobTable:
 
     def parser(self, model_type: str) -> Parser:
         classes = [*([self.model] if self.model else []), *self.groups.values()]
-        parser = Parser(classes, prog=self.prog, description=self.description)
+        parser = Parser(classes, command=self.command, description=self.description)
         parser.add_argument("--recipe", help="YAML file of knobs, or a shipped one by name (--recipe list)")
         if len(self.model_types) > 1:
             choices = ", ".join(self.model_types)
@@ -145,7 +146,7 @@ class KnobTable:
         if len(self.model_types) == 1:
             only = self.model_types[0]
             if (found := recipe.pop("model_type", only)) != only:
-                raise ValueError(f"{path} is a recipe of a {found}, not for {self.prog}.")
+                raise ValueError(f"{path} is a recipe of a {found}, not for {typed_name(self.command)}.")
             return only
         model_type = _early(argv, "--model_type", "--model-type") or recipe.get("model_type") or self.default_type
         if model_type not in self.model_types:
@@ -205,7 +206,7 @@ def check_autoencoder_knobs(arguments: Arguments) -> None:
 
 
 AUTOENCODER_KNOBS = KnobTable(
-    "train.py",
+    "train",
     "Train an autoencoder.",
     {
         "run": RunArguments,
@@ -224,5 +225,5 @@ AUTOENCODER_KNOBS = KnobTable(
 
 
 def parse_arguments(argv: list[str] | None = None) -> Arguments:
-    """The knobs of train.py. Raises ValueError as `KnobTable.read` does."""
+    """The knobs of `hf-autoencoders train`. Raises ValueError as `KnobTable.read` does."""
     return AUTOENCODER_KNOBS.read(argv)

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 
+from ..own_process import as_typed, typed_name
 from .arguments import Arguments
 
 
@@ -222,19 +223,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # second: it stops glibc from raising the first limit itself
 
 
-def complain(script: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
+def complain(command: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
     """One line on stderr, and `code` to exit with.
 
     Args:
-        script: the line begins with this name.
+        command: the line begins with its name, as it was typed.
         everywhere: False for an error that all processes have alike: only the first prints it.
     """
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0 or everywhere:
-        who = script if rank == 0 else f"{script} (process {rank})"
+        who = typed_name(command) + ("" if rank == 0 else f" (process {rank})")
         # Strict configs wrap a message: "Class validation error for validator 'validate_image': ValueError: ..."
         text = re.sub(
             r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", " ".join(str(error).split())
         )
-        print(f"{who}: {text}", file=sys.stderr)
+        print(f"{who}: {as_typed(text)}", file=sys.stderr)
     return code

@@ -15,6 +15,8 @@ import yaml
 
 SHIPPED = Path(__file__).resolve().parents[1] / "commands" / "recipes"
 MOST_BYTES = 1_000_000  # of a recipe; ours have about 500
+# The command that trains it, by `model_type`; of the four autoencoders it is `train`.
+TRAINED_BY = {"prior": "train_prior", "latent-diffusion": "train_latent_diffusion"}
 Scalar = (str, int, float, bool, type(None))
 
 
