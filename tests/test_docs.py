@@ -78,6 +78,35 @@ def test_the_quantizer_of_the_contributors_page_trains_and_agrees_with_its_own_a
     assert torch.equal(model.get_codebook_probs(pixels).argmax(2), tokens.flatten(1))
 
 
+MEASURED_PAGES = [*sorted(DOCS.glob("tutorial/*.md")), DOCS / "which-model.md"]
+
+
+def measured_cells(text: str) -> list[str]:
+    """Cells of the columns that are headed "measured here" or belong to the table of quantizers."""
+    cells, chosen = [], []
+    for line in text.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        if not row:
+            chosen = []
+        elif not chosen and {"measured here", "mean squared error"} & {cell.strip() for cell in row}:
+            first = next(i for i, cell in enumerate(row) if cell in ("measured here", "mean squared error"))
+            chosen = [first] if row[first] == "measured here" else list(range(first, len(row)))
+        elif chosen and not set(line) <= set("|-: "):
+            cells += [row[i] for i in chosen]
+    return cells
+
+
+@pytest.mark.parametrize("page", MEASURED_PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_was_measured_is_in_the_results(page):
+    """Numbers with decimals: they must stand in RESULTS.md, a card, or the page that holds the table of their run."""
+    sources = [DOCS / name for name in ("RESULTS.md", "priors.md", "diffusers.md")]
+    results = "".join(path.read_text() for path in [*sources, ROOT / "model_cards" / "vqvae-mnist.md"])
+    cells = measured_cells(page.read_text())
+    assert cells
+    for number in re.findall(r"\d*\.\d+", " ".join(cells)):
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", results), f"{page.name}: nobody measured {number}"
+
+
 def test_the_contents_list_every_page():
     listed = set(re.findall(r"^[\w/-]+$", (DOCS / "index.md").read_text(), re.MULTILINE))
     pages = {
