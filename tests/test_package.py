@@ -31,6 +31,7 @@ WALK = [
     ["train_latent_diffusion", "--recipe", "latent-diffusion-digits", "--image_model", "vae", *SHORT]
     + ["--sample_steps", "2", "--output_dir", "diffusion"],
     ["evaluate_model", "vae", "--max_train_samples", "128", "--max_eval_samples", "32", "--num_samples", "32"],
+    ["compare", "vae", "vae/report"],
     ["encode_dataset", "--model", "vqvae", "--dataset_name", "digits", "--output_dir", "tokens"],
     ["sample", "--prior", "prior", "--image_tokenizer", "vqvae", "--labels", "3", "7", "--num_images", "4"],
     ["export", "vae", "--to", "ldm", "vae.safetensors"],

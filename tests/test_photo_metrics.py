@@ -152,8 +152,8 @@ def test_figures_depend_neither_on_batches_nor_on_the_order_of_the_pictures():
 
 def test_the_bits_of_the_codes_stand_beside_those_of_the_jpeg():
     found = figures(photographs(side=32), bits=2000.0)
-    assert found["code_bits_per_pixel"] == pytest.approx(2000 / 32**2)
-    assert 0.7 * found["code_bits_per_pixel"] < found["jpeg_bits_per_pixel"] <= found["code_bits_per_pixel"]
+    assert found["bits_per_pixel"] == pytest.approx(2000 / 32**2)
+    assert 0.7 * found["bits_per_pixel"] < found["jpeg_bits_per_pixel"] <= found["bits_per_pixel"]
     assert 20 < found["jpeg_psnr"] < 45 and 0 < found["jpeg_ssim"] < 1 and 0.3 < found["jpeg_gradient_energy"] < 1.1
 
 

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from training_runs import load_script
 
 from hf_autoencoders import (
@@ -23,11 +24,15 @@ from hf_autoencoders import (
     VQVAEModel,
 )
 from hf_autoencoders.evaluation import plots
+from hf_autoencoders.evaluation.encoded_once import content_of, encoded_once
 from hf_autoencoders.evaluation.metrics import evaluate
+from hf_autoencoders.evaluation.photo_page import photographs_page
+from hf_autoencoders.evaluation.photo_plots import as_images, difference_maps, window_of_worst
 from hf_autoencoders.evaluation.report import PAGES, Knobs, gaps_page, likelihood_page, pairs_of_classes, write_report
 from hf_autoencoders.evaluation.report_html import build_html
 from hf_autoencoders.evaluation.subject import Subject
 from hf_autoencoders.perception.digits_classifier import DigitsClassifier, load_judge, save_digits_classifier
+from hf_autoencoders.perception.feature_nets import load_feature_net
 from hf_autoencoders.training.data import CachedImages
 
 
@@ -45,7 +50,7 @@ MODELS = {
     "dvae": lambda: DVAEModel(DVAEConfig(**CONV, backbone="conv", codebook_size=6, codebook_dim=4)),
 }
 ALWAYS = {"reconstructions", "latent_plane", "manifold", "interpolation", "samples"}
-OF_CODES = {"code_usage", "code_atlas"}
+OF_CODES = {"code_usage", "code_atlas", "code_map"}
 PICTURES = {
     "ae": ALWAYS | {"gaps"},
     "vae": ALWAYS | {"gaps", "unit_kl", "training_curves"},
@@ -146,6 +151,78 @@ def test_colour_pictures_without_labels_have_a_report(tmp_path):
     assert "fd cnn" not in (tmp_path / "index.html").read_text()  # its classifier knows only digits
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_report_encodes_each_batch_once(kind, tmp_path, judge):
+    """Seven pages ask for the encodings of the held-out pictures."""
+    one, seen = subject(kind), []
+    one.model.encoder.register_forward_hook(lambda encoder, inputs, output: seen.append(inputs[0].clone()))
+    write_report(one, tmp_path, Knobs(judge, num_samples=40))
+    held_out = one.pixels.to(seen[0].dtype)
+    shown = [batch for batch in seen if batch.shape == held_out.shape]
+    assert len([batch for batch in shown if torch.equal(batch, shown[0])]) == 1
+    assert len({content_of(batch) for batch in seen}) == len(seen)
+    assert "encode_pixels" not in vars(one.model)  # the model is as it was
+
+
+def test_encodings_that_would_not_fit_are_made_anew():
+    model, pixels = MODELS["vae"]().eval(), torch.zeros(2, 1, 8, 8)
+    calls = []
+    model.encoder.register_forward_hook(lambda *call: calls.append(1))
+    with torch.no_grad(), encoded_once(model, most_values=3):  # two pictures take 2 x 6 numbers
+        assert torch.equal(model.encode_pixels(pixels), model.encode_pixels(pixels))
+    assert len(calls) == 2
+    with encoded_once(model):
+        assert model.encode_pixels(pixels).requires_grad  # and a training step always encodes
+
+
+def photographs(count, seed=0, side=64):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 8, 8, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
+    return CachedImages((255 * smooth).to(torch.uint8))
+
+
+@pytest.mark.parametrize("net", [None, "digits"])
+def test_photographs_have_a_page_pixel_by_pixel_and_its_metrics_side_by_side(net, tmp_path):
+    torch.manual_seed(0)
+    model = VQVAEModel(VQVAEConfig(**{**CONV, "num_channels": 3, "image_size": 64}, codebook_size=16, codebook_dim=4))
+    one = Subject("photos", model, photographs(8), photographs(8, seed=1))
+    knobs = Knobs(feature_net=None if net is None else load_feature_net(net))
+    metrics = write_report(one, tmp_path, knobs, pages=[photographs_page])
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"photographs", "worst_crops", "error_map"}
+    with Image.open(tmp_path / "photographs.png") as sheet:  # picture, reconstruction, JPEG, difference
+        assert sheet.width == 4 * (64 + 4) + 4
+        first = np.asarray(sheet)[14 : 14 + 64, 4 : 4 + 64]
+    shown = [np.asarray(picture) for picture in as_images(one.pixels)]
+    assert any(np.array_equal(first, picture) for picture in shown)  # no pixel was resized
+    html = (tmp_path / "index.html").read_text()
+    assert html.count('<figure class="exact">') == 2 and "max-width: none" in html
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    if net is None:
+        assert metrics == {} and "--feature_model" in html and "protocol" not in record
+    else:
+        assert "<th>JPEG at equal bits</th>" in html and "protocol: net digits" in html
+        assert record["protocol"]["net"] == "digits" and metrics["jpeg_psnr"] > 0
+
+
+def test_the_worst_window_is_where_the_error_is():
+    pixels = torch.zeros(3, 20, 30)
+    wrong = pixels.clone()
+    wrong[:, 12:15, 22:25] = 0.5
+    rows, columns = window_of_worst(wrong, pixels, 8)
+    assert rows.start <= 12 and rows.stop >= 15 and columns.start <= 22 and columns.stop >= 25
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (8, 8)
+
+
+def test_difference_maps_are_black_where_nothing_differs():
+    pixels = torch.zeros(1, 3, 2, 2)
+    other = pixels.clone()
+    other[..., 0, 0] = 1.0  # half of the [0, 1] scale
+    (picture,) = difference_maps(other, pixels)
+    levels = np.asarray(picture).astype(int).sum(2)
+    assert levels[0, 0] > 600 and (levels.flatten()[1:] < 20).all()
+
+
 def test_names_cannot_break_the_page():
     html = build_html("<script>x</script>", {"command": 'a "b" & c'}, [], {})
     assert "<script>" not in html and "a &quot;b&quot; &amp; c" in html
@@ -185,7 +262,7 @@ def test_every_axis_of_a_plot_has_a_label(tmp_path, run_folder, judge):
         one = subject(kind, run_folder)
         for page in PAGES:
             for picture in getattr(page(one, Knobs(judge, num_samples=40)), "pictures", ()):
-                for axes in picture.figure.axes:
+                for axes in getattr(picture.figure, "axes", ()):
                     if axes.axison and axes.lines + list(axes.patches) + list(axes.collections):
                         assert axes.get_xlabel() and axes.get_ylabel(), (kind, picture.name)
 

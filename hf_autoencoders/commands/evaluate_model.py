@@ -53,7 +53,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--max_train_samples", type=int, help="read only so many training pictures")
     add("--max_eval_samples", type=int, help="judge on only so many held-out pictures")
     add("--judge", help="weights that scripts/train_digits_classifier.py made with another seed than the package's")
-    add("--feature_model", help=f"net whose eyes judge photographs: {', '.join(FEATURE_NETS)}, or one of transformers")
+    add(
+        "--feature_model",
+        help=f"net in whose features photographs are compared: {', '.join(FEATURE_NETS)}, or a model of transformers",
+    )
     add("--feature_size", type=int, help="resize pictures to so many pixels a side for it (default: as they are)")
     add("--prior", help="folder or Hub id of a prior of this model's codes, for bits/dim of both together")
     add("--num_importance_samples", type=int, default=0, help="k of the importance weighted bound (customary: 5000)")

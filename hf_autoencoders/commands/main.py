@@ -13,7 +13,7 @@ from ..training.launch import complain
 
 COMMANDS = (
     "train", "train_prior", "train_latent_diffusion", "evaluate_model", "demo", "encode_dataset", "sample", "publish",
-    "convert", "export", "configs",
+    "compare", "convert", "export", "configs",
 )  # fmt: skip
 
 USAGE = """usage: hf-autoencoders COMMAND ...

@@ -85,7 +85,7 @@ def jpeg_file(picture: Image.Image, quality: int) -> bytes:
 
 
 def as_pil(pixels: Tensor) -> Image.Image:
-    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    levels = to_bytes(pixels.cpu()).permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 

@@ -21,11 +21,13 @@ from ..perception.weights import weights_fingerprint
 from .features import frechet_distance
 from .jpeg import jpeg_of_batch
 from .metrics import psnr, roughness, ssim_per_image
-from .protocol import library_versions
+from .protocol import library_versions, protocol_line
 
 
-MOST_PICTURES = 50_000  # whose embeddings are kept: 3 x 1,280 floats each (0.7 GiB) with EfficientNet-Lite
-KID_BLOCK = 1000  # pictures whose kernel matrix is built at a time, as Binkowski et al. 2018 do
+MOST_PICTURES = 50_000  # at most so many embeddings are kept: 3 x 1,280 floats each (0.7 GiB) with EfficientNet-Lite
+RECONSTRUCTIONS, JPEG, HALVES = "reconstructions", "JPEG at equal bits", "two halves of real pictures"
+OF_EVALUATION = ("psnr", "ssim", "gradient_energy")
+KID_BLOCK = 1000  # pictures of one kernel matrix, as in Binkowski et al. 2018
 
 
 def feature_net(name: str | None, size: int | None, image_shape: Sequence[int]) -> FeatureNet | None:
@@ -60,11 +62,39 @@ class Reconstructed(NamedTuple):
 
 @dataclass
 class PhotoMetrics:
-    """Args: metrics: by name. protocol: how they were measured, see `protocol.py`. notes: what is missing, and why."""
+    """What was measured.
 
-    metrics: dict[str, float]
+    Args:
+        columns: heading (RECONSTRUCTIONS, JPEG, HALVES) -> name -> number.
+        protocol: how, see `protocol.py`.
+        distances: perceptual distance of each reconstruction from its picture, by number, (N,).
+        notes: what is missing, and why.
+    """
+
+    columns: dict[str, dict[str, float]]
     protocol: dict[str, Any]
+    distances: Tensor
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """By name: `kid`, `jpeg_kid`, `halves_kid`, ...; what `evaluate` gives of reconstructions is left to it."""
+        own = self.columns[RECONSTRUCTIONS]
+        flat = {name: value for name, value in own.items() if name not in OF_EVALUATION}
+        for heading, prefix in ((JPEG, "jpeg_"), (HALVES, "halves_")):
+            flat |= {f"{prefix}{name}": value for name, value in self.columns.get(heading, {}).items()}
+        return flat
+
+    def lines(self) -> list[str]:
+        """For people: a table, what is missing, and the protocol."""
+        names = list(dict.fromkeys(name for column in self.columns.values() for name in column))
+        rows = [["", *self.columns]]
+        for name in names:
+            numbers = (column.get(name) for column in self.columns.values())
+            rows.append([name.replace("_", " "), *("-" if one is None else f"{one:.4g}" for one in numbers)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return [*table, *self.notes, protocol_line(self.protocol)]
 
 
 @torch.no_grad()
@@ -89,18 +119,14 @@ def measure_photographs(
         seed: of the halves.
 
     Returns:
-        `metrics` with these names::
+        Columns for the reconstructions, the same pictures through JPEG at the bits of the codes, and one half of the
+        real pictures against the other, with those of these names that each can have::
 
-            perceptual_distance     mean over pictures of `PerceptualLoss` of all the net's maps
-            frechet_distance        of the embeddings of reconstructions and of their own pictures
-            kid                     the same sets, `kernel_distance`
-            code_bits_per_pixel     of the codes
-            jpeg_psnr [dB], jpeg_ssim, jpeg_gradient_energy, jpeg_perceptual_distance, jpeg_frechet_distance, jpeg_kid,
-            jpeg_bits_per_pixel     of the same pictures through JPEG at these bits
-            halves_perceptual_distance, halves_frechet_distance, halves_kid
-                                    of one half of the real pictures and the other
-
-        PSNR, SSIM and gradient energy of the reconstructions are those of `evaluate`.
+            psnr [dB], ssim, gradient_energy    as of `evaluate`
+            perceptual_distance                 mean over pictures of `PerceptualLoss` of all the net's maps
+            frechet_distance                    of the embeddings of both sets
+            kid                                 of the same, `kernel_distance`
+            bits_per_pixel                      of the codes, and of the JPEG's data
 
     Raises:
         ValueError: fewer than 4 pictures, or pictures that the net does not take.
@@ -112,9 +138,7 @@ def measure_photographs(
     for batch in batches:
         seen.add(batch)
     columns = seen.merged()
-    metrics, notes = _metrics_of_columns(columns), []
-    if "jpeg_embedding" not in columns:
-        notes.append(_why_no_jpeg(images))
+    notes = [] if "jpeg_embedding" in columns else [_why_no_jpeg(images)]
     shape = "x".join(map(str, images.batch([0])["pixel_values"].shape[1:]))
     protocol = {
         "net": net.name,
@@ -128,7 +152,7 @@ def measure_photographs(
         "dtype": dtype,
         "versions": library_versions(),
     }
-    return PhotoMetrics(metrics, protocol, notes)
+    return PhotoMetrics(_compared(columns), protocol, columns["model_perceptual_distance"], notes)
 
 
 def partners(count: int, seed: int = 0) -> Tensor:
@@ -189,7 +213,7 @@ class _Seen:
             decoded, bits = jpeg_of_batch(pixels, batch.code_bits)
             self.compare("jpeg_", decoded, pixels, features)
             area = pixels.shape[2] * pixels.shape[3]
-            self.keep(jpeg_bits=bits / area, code_bits=torch.full_like(bits, batch.code_bits / area))
+            self.keep(jpeg_bits=bits / area, model_bits=torch.full_like(bits, batch.code_bits / area))
         self.compare_halves(numbers, features)
 
     def compare(self, prefix: str, other: Tensor, pixels: Tensor, features: Any) -> None:
@@ -245,21 +269,19 @@ def _rows(part: Any, rows: Tensor) -> Any:
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
-def _metrics_of_columns(columns: dict[str, Tensor]) -> dict[str, float]:
-    real, partner = columns["embedding"], columns["partner"]
-    model = _of_set(columns, "model_")
-    metrics = {name: model[name] for name in ("perceptual_distance", "frechet_distance", "kid")}
+def _compared(columns: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Metrics by heading."""
+    found = {RECONSTRUCTIONS: _of_set(columns, "model_")}
     if "jpeg_embedding" in columns:
-        metrics |= {"code_bits_per_pixel": _mean(columns["code_bits"])}
-        metrics |= {f"jpeg_{name}": value for name, value in _of_set(columns, "jpeg_").items()}
-        metrics |= {"jpeg_bits_per_pixel": _mean(columns["jpeg_bits"])}
-    first = (partner >= 0).nonzero().flatten()
-    one, other = real[first], real[partner[first]]
-    return metrics | {
-        "halves_perceptual_distance": _mean(columns["halves_perceptual_distance"]),
-        "halves_frechet_distance": frechet_distance(one, other),
-        "halves_kid": kernel_distance(one, other),
+        found[JPEG] = _of_set(columns, "jpeg_")
+    first = (columns["partner"] >= 0).nonzero().flatten()
+    one, other = columns["embedding"][first], columns["embedding"][columns["partner"][first]]
+    found[HALVES] = {
+        "perceptual_distance": _mean(columns["halves_perceptual_distance"]),
+        "frechet_distance": frechet_distance(one, other),
+        "kid": kernel_distance(one, other),
     }
+    return found
 
 
 def _of_set(columns: dict[str, Tensor], prefix: str) -> dict[str, float]:
@@ -274,6 +296,7 @@ def _of_set(columns: dict[str, Tensor], prefix: str) -> dict[str, float]:
         "perceptual_distance": _mean(columns[f"{prefix}perceptual_distance"]),
         "frechet_distance": frechet_distance(embedding, real),
         "kid": kernel_distance(embedding, real),
+        **({"bits_per_pixel": _mean(columns[f"{prefix}bits"])} if f"{prefix}bits" in columns else {}),
     }
 
 

@@ -15,6 +15,7 @@ import torch
 from matplotlib import patheffects, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from .codes import RelaxationGap
@@ -58,10 +59,11 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return in_style
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+def to_png(figure: Figure | Image.Image) -> bytes:
+    """The figure, or the image pixel by pixel, as a PNG file."""
+    save = figure.save if isinstance(figure, Image.Image) else figure.savefig
     with rc_context(STYLE), io.BytesIO() as file:
-        figure.savefig(file, format="png")
+        save(file, format="png")
         return file.getvalue()
 
 

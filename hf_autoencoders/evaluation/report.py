@@ -11,25 +11,23 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..perception.digits_classifier import DigitsClassifier, load_digits_classifier
-from ..perception.feature_nets import FeatureNet
+from ..perception.digits_classifier import load_digits_classifier
 from . import plots
 from .codes import code_atlas, errors_around_quantizer, relaxation_gap
+from .encoded_once import encoded_once
 from .features import measure_samples
 from .gaps import Judges, gap_metrics, gaps_of
 from .likelihood import description_length, measure_latent_use, measure_likelihood
 from .metrics import code_metrics, count_codes, evaluate
-from .photo_metrics import PhotoMetrics, measure_photographs
-from .protocol import protocol_line
+from .photo_page import photographs_page
+from .photo_plots import code_map
 from .report_html import build_html
+from .report_parts import Knobs, Page, Picture
 from .subject import Subject
 
 
@@ -40,54 +38,6 @@ ON_LIKELIHOOD_PAGE = ("elbo", "bits_per_dim_continuous", "bits_per_dim_discrete"
 SAMPLES = 64  # that are shown
 RELAXATION_IMAGES = 1000  # images on which the relaxation gap is measured
 CURVES = ("loss", "negative_log_likelihood", "kl", "window_perplexity", "commitment_loss", "learning_rate")
-
-
-@dataclass
-class Picture:
-    """Args: name: of the PNG file, without suffix. caption: what it shows."""
-
-    name: str
-    figure: Figure
-    caption: str
-
-
-@dataclass
-class Page:
-    """One part of the report. `metrics`: name -> number; `notes`: why something is missing, or how it was measured;
-    `protocol`: of metrics that compare only under the same one."""
-
-    title: str
-    pictures: list[Picture] = field(default_factory=list)
-    metrics: dict[str, float | int | str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    protocol: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Knobs:
-    """Options of a report.
-
-    Args:
-        judge: an independent classifier; None: the feature net itself, and the report says so.
-        beside: a second model, for the comparison of the gaps.
-        num_importance_samples: k of the importance weighted bound; 0: no bound (5,000 takes minutes).
-        num_samples: samples from the prior on which FD-CNN is measured.
-        code_nats: of a learned prior, see `measure_likelihood`; gives bits/dim of prior and decoder together.
-        feature_net: whose eyes judge photographs; None leaves their page out.
-        feature_size: pixels of a side that pictures are resized to for it; None: as they are.
-    """
-
-    judge: DigitsClassifier | None = None
-    beside: Subject | None = None
-    num_importance_samples: int = 0
-    num_samples: int = 5000
-    code_nats: Callable[[Tensor], Tensor] | None = None
-    feature_net: FeatureNet | None = None
-    feature_size: int | None = None
-
-    @property
-    def classifier(self) -> DigitsClassifier:
-        return self.judge or load_digits_classifier()
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
@@ -109,23 +59,6 @@ def reconstruction_page(subject: Subject, knobs: Knobs) -> Page:
         f"originals above reconstructions, below them the {ERROR_UNIT}.",
     )
     return Page("Reconstruction", [picture], metrics)
-
-
-def photographs_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """Metrics in the eyes of a named net, beside JPEG at equal bits and two halves of the real pictures."""
-    if knobs.feature_net is None:
-        return None
-    found = photo_metrics_of(subject, knobs.feature_net, knobs.feature_size)
-    notes = [*found.notes, protocol_line(found.protocol)]
-    return Page("Photographs", metrics=found.metrics, notes=notes, protocol=found.protocol)
-
-
-def photo_metrics_of(subject: Subject, net: FeatureNet, size: int | None = None) -> PhotoMetrics:
-    """`measure_photographs` of the held-out pictures."""
-    return measure_photographs(
-        subject.reconstructed(), subject.held_out, net.to(subject.model.device), size=size, reading=subject.reading,
-        dtype=str(subject.model.dtype).removeprefix("torch."), seed=subject.seed,
-    )  # fmt: skip
 
 
 def likelihood_page(subject: Subject, knobs: Knobs) -> Page:
@@ -296,6 +229,11 @@ def codes_page(subject: Subject, knobs: Knobs) -> Page | None:
                 "The mean of the decoded pixels around all positions of a code (its number is above), most frequent "
                 "first; the frame is the code's cell.",
             ),
+            Picture(
+                "code_map",
+                code_map(first, size, f"{subject.name}: codes{level} by their place in the picture"),
+                f"Over {len(tokens):,} held-out pictures: a place of few codes says little, whatever the picture.",
+            ),
         ],
         metrics,
     )
@@ -381,17 +319,15 @@ def write_report(
     Args:
         facts: how the report was made (command, data set, seed, ...), for its head and for metrics.json.
     """
-    folder, knobs, made = Path(folder), knobs or Knobs(), []
+    folder, knobs = Path(folder), knobs or Knobs()
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {}
-    for make in pages:
-        page = make(subject, knobs)
-        if page is None:
-            continue
+    with encoded_once(subject.model):
+        made = [page for make in pages if (page := make(subject, knobs)) is not None]
+    for page in made:
         for picture in page.pictures:
             files[picture.name] = plots.to_png(picture.figure)
             (folder / f"{picture.name}.png").write_bytes(files[picture.name])
-        made.append(page)
         logger.info("%s: %d pictures, %d metrics", page.title, len(page.pictures), len(page.metrics))
     metrics = {name: value for page in made for name, value in page.metrics.items()}
     protocol = {name: value for page in made for name, value in page.protocol.items()}

@@ -13,6 +13,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
        padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 2px solid #0072B2; }
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; }
+figure.exact { overflow-x: auto; } figure.exact img { max-width: none; image-rendering: pixelated; }
 figcaption, .note { color: #444; font-size: .92rem; }
 nav a { margin-right: 1rem; } a { color: #005a8f; }
 table { border-collapse: collapse; font-size: .92rem; } td, th { padding: .15rem 1.2rem .15rem 0; text-align: left;
@@ -38,7 +39,9 @@ UNITS_BY_ENDING = (
     (("images", "samples"), "images"),
     (("nmse",), "share of the pixels' variance"),
     (("mse",), "[0, 1] pixels"),
-    (("ssim",), "1 is equal"),
+    (("ssim", "gradient_energy"), "1 is equal"),
+    (("perceptual_distance", "frechet_distance", "kid"), "0 is equal"),
+    (("bits_per_pixel",), "bits"),
     (("bits_per_dim", "bits_per_dim_continuous", "bits_per_dim_discrete"), "bits/dim"),
 )
 
@@ -93,14 +96,18 @@ def definitions(facts: dict[str, str]) -> str:
 
 
 def section(page: Any, files: dict[str, bytes]) -> str:
-    figures = "\n".join(
-        f'<figure><img alt="{escape(picture.caption)}" src="data:image/png;base64,'
-        f'{base64.b64encode(files[picture.name]).decode()}"><figcaption>{escape(picture.caption)}</figcaption></figure>'
-        for picture in page.pictures
-    )
+    figures = "\n".join(figure_of(picture, files[picture.name]) for picture in page.pictures)
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in page.notes)
-    numbers = table(dict(zip(shown_names(page.metrics, page.title), page.metrics.values(), strict=True)), page.metrics)
+    shown = dict(zip(shown_names(page.metrics, page.title), page.metrics.values(), strict=True))
+    numbers = table_of_columns(page.columns) if page.columns else table(shown, page.metrics)
     return f'<h2 id="{anchor(page.title)}">{escape(page.title)}</h2>\n{figures}\n{numbers}\n{notes}'
+
+
+def figure_of(picture: Any, png: bytes) -> str:
+    kind = ' class="exact"' if picture.exact else ""
+    data, caption = base64.b64encode(png).decode(), escape(picture.caption)
+    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    return f"<figure{kind}>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def shown_names(names: Iterable[str], title: str) -> list[str]:
@@ -112,6 +119,18 @@ def shown_names(names: Iterable[str], title: str) -> list[str]:
     names, prefix = list(names), f"{title.lower()}_"
     prefix = prefix if all(name.startswith(prefix) for name in names) else ""
     return [name.removeprefix(prefix).replace("_", " ") for name in names]
+
+
+def table_of_columns(columns: dict[str, dict[str, float]]) -> str:
+    """Metrics side by side: heading -> name -> number; "-" where a heading has none."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    headings = "".join(f"<th>{escape(heading)}</th>" for heading in columns)
+    rows = ""
+    for name in names:
+        numbers = (report_number(column[name]) if name in column else "-" for column in columns.values())
+        cells = "".join(f'<td class="number">{escape(number)}</td>' for number in numbers)
+        rows += f"<tr><td>{escape(name.replace('_', ' '))}</td>{cells}<td>{escape(unit_of(name))}</td></tr>"
+    return f"<table><tr><th></th>{headings}<th></th></tr>{rows}</table>"
 
 
 def table(shown: dict[str, Any], names: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput
 
 from ..evaluation.metrics import count_codes, evaluate, evaluating, passes_per_image, shares
 from ..evaluation.photo_metrics import Reconstructed, feature_net, measure_photographs
-from ..evaluation.protocol import describe_processor, protocol_line
+from ..evaluation.protocol import describe_processor
 from ..perception.feature_nets import FeatureNet
 from .arguments import Arguments, LossArguments
 from .autoencoder_start import load_autoencoder, train_on, train_parts
@@ -183,7 +183,7 @@ class AutoencoderTask(Task):
         return {"model_type": run.core.config.model_type, "dataset": dataset, **start}
 
     def judge_photographs(self, run: "Run", model: nn.Module) -> dict[str, Any]:
-        """{"metrics", "protocol"} of the held-out pictures in the eyes of --feature_model. A collective call."""
+        """{"metrics", "protocol"} of the held-out pictures in the features of --feature_model. A collective call."""
         batches = self.reconstructed(run, model)
         found = measure_photographs(
             batches, self.images.eval, self.feature_net.to(run.accelerator.device),
@@ -191,7 +191,7 @@ class AutoencoderTask(Task):
             dtype=PRECISIONS[run.accelerator.mixed_precision], seed=self.arguments.run.seed,
         )  # fmt: skip
         if run.accelerator.is_main_process:
-            print("\n".join([*found.notes, protocol_line(found.protocol)]), flush=True)
+            print("\n".join(found.lines()), flush=True)
         return {"metrics": found.metrics, "protocol": found.protocol}
 
     @torch.no_grad()
