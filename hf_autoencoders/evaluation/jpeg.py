@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..models.pixels import to_bytes
+
 
 START_OF_SCAN = b"\xff\xda"
 END_OF_IMAGE = 2  # bytes
