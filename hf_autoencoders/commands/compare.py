@@ -17,7 +17,7 @@ from .boundary import OneLineParser, run_command
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: those of `run_command`."""
-    return run_command("compare", lambda: parse_arguments(argv), show)
+    return run_command("compare", lambda: parse_arguments(argv), print_comparison)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -26,7 +26,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def show(arguments: argparse.Namespace) -> None:
+def print_comparison(arguments: argparse.Namespace) -> None:
     records = {str(path): read_metrics(path) for path in arguments.records}
     print("\n".join(comparison_table(records)))
 

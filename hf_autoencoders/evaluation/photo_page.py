@@ -8,21 +8,21 @@ from torch import Tensor
 from ..perception.feature_nets import FeatureNet
 from .jpeg import jpeg_of_batch
 from .photo_metrics import PhotoMetrics, measure_photographs
-from .photo_plots import FULL_SCALE, as_images, difference_maps, sheet, where_errors_are, window_of_worst
+from .photo_plots import FULL_SCALE, as_images, difference_maps, sheet_of_columns, where_errors_are, window_of_worst
 from .protocol import protocol_line
 from .report_parts import Knobs, Page, Picture
 from .subject import Subject
 
 
-LEAST_SIDE = 48  # of pictures that are shown at 1:1; smaller ones are enlarged on the page of reconstructions
-ROWS = 6  # of a sheet
+PHOTOGRAPH_SIDE = 48  # of pictures that are shown at 1:1; smaller ones are enlarged on the page of reconstructions
+SHEET_ROWS = 6  # of a sheet
 MOST_SIDE = 256  # of a picture on a sheet; of a larger one its middle is shown
 CROP, ENLARGED = 48, 4  # pixels of a side, and of each pixel
 
 
 def photographs_page(subject: Subject, knobs: Knobs) -> Page | None:
-    """For pictures of at least LEAST_SIDE pixels, and whenever a net is given."""
-    small = min(subject.pixels.shape[2:]) < LEAST_SIDE
+    """For pictures of at least PHOTOGRAPH_SIDE pixels, and whenever a net is given."""
+    small = min(subject.pixels.shape[2:]) < PHOTOGRAPH_SIDE
     if knobs.feature_net is None and small:
         return None
     page, badness, unit = Page("Photographs"), subject.errors, "squared error"
@@ -51,7 +51,7 @@ def photo_metrics_of(subject: Subject, net: FeatureNet, size: int | None = None)
 def pictures_of_photographs(subject: Subject, badness: Tensor, unit: str) -> list[Picture]:
     """Sheets at 1:1, crops of the worst, where errors are. `badness`: of each of `subject.pixels`, in this unit."""
     order = badness.argsort()
-    rows = min(ROWS, len(order))
+    rows = min(SHEET_ROWS, len(order))
     spread = order[torch.linspace(0, len(order) - 1, rows).round().long()]
     worst = order[-rows:].flip(0)
     beside = " JPEG: at the bits of the codes." if subject.code_bits is not None else ""
@@ -99,7 +99,7 @@ def side_by_side(
     images = {name: as_images(part) for name, part in cut.items()}
     images["difference"] = difference_maps(cut["reconstruction"], cut["picture"])
     captions = [f"number {number}, {unit} {badness[number]:.4g}" for number in numbers.tolist()]
-    return sheet(images, captions, scale)
+    return sheet_of_columns(images, captions, scale)
 
 
 def middle(picture: Tensor, side: int) -> tuple[slice, slice]:

@@ -18,29 +18,29 @@ from ..models.codebooks import histogram
 from .plots import figure_for, styled, to_picture
 
 
-CAPTION = 14  # height of a line of text in pixels
+CAPTION_HEIGHT = 14  # height of a line of text in pixels
 GAP = 4  # pixels between pictures
 FULL_SCALE = 0.25  # difference on [0, 1] pixels that is shown brightest
 
 
-def sheet(columns: dict[str, Sequence[Image.Image]], captions: Sequence[str], scale: int = 1) -> Image.Image:
+def sheet_of_columns(columns: dict[str, Sequence[Image.Image]], captions: Sequence[str], scale: int = 1) -> Image.Image:
     """Pictures of one size side by side, a column for each heading, a caption below each row.
 
     Args:
         scale: each pixel becomes so many squared.
     """
     width, height = (side * scale for side in next(iter(columns.values()))[0].size)
-    rows, row_height = len(captions), height + CAPTION + GAP
-    canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, CAPTION + rows * row_height + GAP), "white")
+    rows, row_height = len(captions), height + CAPTION_HEIGHT + GAP
+    canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, CAPTION_HEIGHT + rows * row_height + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for column, (heading, pictures) in enumerate(columns.items()):
         left = GAP + column * (width + GAP)
         draw.text((left, 1), heading, fill="black")
         for row, picture in enumerate(pictures):
             big = picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
-            canvas.paste(big, (left, CAPTION + row * row_height))
+            canvas.paste(big, (left, CAPTION_HEIGHT + row * row_height))
     for row, caption in enumerate(captions):
-        draw.text((GAP, CAPTION + row * row_height + height + 1), caption, fill="black")
+        draw.text((GAP, CAPTION_HEIGHT + row * row_height + height + 1), caption, fill="black")
     return canvas
 
 
