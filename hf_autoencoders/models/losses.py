@@ -88,7 +88,7 @@ class Gaussian(Likelihood):
     def __init__(self, config):
         super().__init__(config)
         # One number with one dimension: FSDP cannot shard a tensor without any.
-        self.log_variance = nn.Parameter(torch.full((1,), START_LOG_VARIANCE)) if config.learned_variance else None
+        self.log_variance = nn.Parameter(torch.zeros(1)) if config.learned_variance else None
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits
@@ -164,6 +164,6 @@ LIKELIHOODS = {"bce": Bernoulli, "mse": Gaussian, "l1": Laplace, "logit_laplace"
 def initialize(module: nn.Module) -> bool:
     """Initialises `module` if it is a likelihood with a parameter. Returns whether it was."""
     if isinstance(module, Gaussian) and module.log_variance is not None:
-        init.zeros_(module.log_variance)
+        init.constant_(module.log_variance, START_LOG_VARIANCE)
         return True
     return False
