@@ -189,6 +189,7 @@ METRIC_TITLES = {
     "mse": ("Mean squared error", "pixels in [0, 1]"),
     "nmse": ("Normalised mean squared error", "share of the pixels' variance"),
     "squared_error": ("Squared error", "summed over an image, pixels in [0, 1]"),
+    "gradient_energy": ("Gradient energy", "of reconstructions over that of the pictures; below 1: blurred"),
     "psnr": ("PSNR", "dB"),
     "ssim": ("SSIM", "1 is equal"),
     "negative_log_likelihood": ("Negative log-likelihood of the reconstruction", "nats per image"),
