@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.codebooks import perplexity
+from ..models.codebooks import histogram, perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
@@ -314,14 +314,14 @@ def finish_token_folder(folder: Path, shards: dict[str, list[str]]) -> dict[str,
 
 def describe_split(folder: Path, shards: list[str], record: dict[str, Any]) -> dict[str, Any]:
     """Shards of a split with their hashes, its rows, the codes that occur in it, and their perplexity."""
-    counts, rows, hashes = np.zeros(record["codebook_size"], dtype=np.int64), 0, {}
+    size, rows, hashes = record["codebook_size"], 0, {}
+    counts = torch.zeros(size, dtype=torch.int64)
     for name in shards:
         content = (folder / name).read_bytes()
         table = as_table(content, folder / name)
         check_tokens(table, record, folder / name)
         hashes[name], rows = sha256_of(content), rows + len(table)
         for chunk in table.column(COLUMN).chunks:
-            codes = np.asarray(chunk.flatten()).astype(np.int64)
-            counts += np.bincount(codes, minlength=len(counts))
-    used, alike = int((counts > 0).sum()), perplexity(torch.from_numpy(counts).double()).item()
+            counts += histogram(torch.from_numpy(np.asarray(chunk.flatten()).astype(np.int64)), size, torch.int64)
+    used, alike = int((counts > 0).sum()), perplexity(counts.double()).item()
     return {"shards": shards, "sha256": hashes, "rows": rows, "codes_used": used, "perplexity": alike}

@@ -1,0 +1,129 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Rows on what a trained model is asked: drawing codes from a prior, and the likelihood of a picture."""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from measure import Case, installed, interleaved
+
+from hf_autoencoders import VAEConfig, VAEModel
+from hf_autoencoders.evaluation.likelihood import importance_bound
+from hf_autoencoders.models.image_token_ids import generate_ids
+from hf_autoencoders.priors.autoregressive import build_prior, generate_image_tokens
+from hf_autoencoders.priors.drawing import draw_codes
+from hf_autoencoders.priors.sequences import ImageTokenSequencer
+
+
+CODES = 128
+
+
+@torch.no_grad()
+def full_passes(prior, sequencer: ImageTokenSequencer, num_images: int) -> None:
+    """Our PixelCNN drawn as it is defined: a pass over the whole picture for each code."""
+    codes = torch.zeros(num_images, sequencer.ids.num_tokens, dtype=torch.int64)
+    ids = torch.cat([sequencer.prompt(num_images=num_images), codes], dim=1)
+    for position in range(sequencer.ids.num_tokens):
+        ids[:, 1 + position] = draw_codes(prior(ids).logits[:, position])
+
+
+def sampling(given: argparse.Namespace) -> list[Case]:
+    """Codes of 64 pictures from untrained priors of the sizes of docs/priors.md, 128 codes."""
+    count, sides = (2, (2,)) if given.tiny else (64, (7, 8))
+    cases = []
+    for side in sides:
+        sequencer = ImageTokenSequencer(CODES, (side, side), num_classes=10)
+        sizes = {"llama": (128, 3), "pixelcnn": (48, 10), "masked": (128, 3)}
+        llama, pixelcnn, masked = (build_prior(sequencer, name, *size).eval() for name, size in sizes.items())
+        ways = {
+            "ours": lambda prior=llama: generate_image_tokens(prior, num_images=count),
+            "llama without cache": lambda prior=llama, ids=sequencer.ids: generate_ids(
+                prior, ids, num_images=count, use_cache=False
+            ),
+            "our PixelCNN, incremental": lambda prior=pixelcnn: generate_image_tokens(prior, num_images=count),
+            "our PixelCNN, a full pass a code": lambda prior=pixelcnn, own=sequencer: full_passes(prior, own, count),
+            "our masked prior, 8 passes": lambda prior=masked: generate_image_tokens(prior, num_images=count),
+            "pythae PixelCNNSampler": pythae_sampler(side, count),
+        }
+        case = Case(f"{count} pictures of {side} x {side} codes", interleaved(ways, min(given.rounds, 3)))
+        case.claim("as fast as pythae's PixelCNN", case.ratio("pythae PixelCNNSampler"), ">=", 20.0)
+        case.notes.append("Time alone: the likelihoods of trained priors stand on the page on priors.")
+        cases.append(case)
+    return cases
+
+
+def pythae_sampler(side: int, count: int) -> Callable | None:
+    """pythae's sampler with its default PixelCNN; its decoder, one pass for all pictures, is as small as can be."""
+    if not installed("pythae"):
+        return None
+    from pythae.models import VQVAE, VQVAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.samplers import PixelCNNSampler
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            BaseEncoder.__init__(self)
+            self.layer = torch.nn.Conv2d(1, 8, 1)
+
+        def forward(self, x):
+            return ModelOutput(embedding=self.layer(x))
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            BaseDecoder.__init__(self)
+            self.layer = torch.nn.Conv2d(8, 1, 1)
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.layer(z))
+
+    config = VQVAEConfig(input_dim=(1, side, side), latent_dim=8, num_embeddings=CODES)
+    sampler = PixelCNNSampler(VQVAE(config, encoder=Encoder(), decoder=Decoder()))
+    sampler.pixelcnn_model.eval()
+    sampler.is_fitted = True  # random weights take as long as trained ones
+
+    @torch.no_grad()
+    def draw() -> None:
+        sampler.sample(count, batch_size=count)
+
+    return draw
+
+
+@torch.no_grad()
+def likelihood(given: argparse.Namespace) -> list[Case]:
+    """L_5000 of a VAE 784-512-16, the same weights in pythae, batches of 1,000 rows in both; CPU time of a picture."""
+    count, draws = (2, 100) if given.tiny else (given.likelihood_pictures, 5000)
+    torch.manual_seed(0)
+    config = VAEConfig(
+        image_size=28, num_channels=1, backbone="mlp", hidden_sizes=[512], latent_channels=16, reconstruction_loss="bce"
+    )
+    model, pixels = VAEModel(config).eval(), (torch.rand(count, 1, 28, 28) < 0.25).float() * 2 - 1
+    ways = {
+        "ours": lambda: importance_bound(model, pixels, draws),
+        "pythae get_nll": pythae_likelihood(model, pixels, draws),
+    }
+    case = Case(f"{count} pictures, {draws} draws each", interleaved(ways, min(given.rounds, 3), warm_up=0))
+    case.claim("as fast as pythae", case.ratio("pythae get_nll"), ">=", 10.0)
+    if ways["pythae get_nll"]:
+        apart = abs(ways["ours"]().mean().item() - ways["pythae get_nll"]())
+        case.claim("nats between both figures, whose draws differ", apart, "<=", 1.0, " nats")
+    per_picture = case.timings["ours"].median / count
+    case.notes.append(f"{per_picture:.1f} CPU ms a picture: 10,000 pictures take {per_picture / 6:.1f} CPU minutes.")
+    return [case]
+
+
+def pythae_likelihood(model, pixels: torch.Tensor, draws: int) -> Callable | None:
+    if not installed("pythae"):
+        return None
+    from pythae.models import VAE
+    from pythae.models import VAEConfig as TheirConfig
+
+    peer = VAE(TheirConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_loss="bce")).eval()
+    encoder, decoder = model.encoder, model.decoder
+    halves = zip(encoder.out.weight.chunk(2), encoder.out.bias.chunk(2), strict=True)  # mean, logarithm of the variance
+    for theirs, (weight, bias) in zip((peer.encoder.embedding, peer.encoder.log_var), halves, strict=True):
+        theirs.load_state_dict({"weight": weight, "bias": bias})
+    peer.encoder.layers[0][0].load_state_dict(encoder.layers[0].linear.state_dict())
+    peer.decoder.layers[0][0].load_state_dict(decoder.layers[0].linear.state_dict())
+    peer.decoder.layers[1][0].load_state_dict(decoder.out.state_dict())
+    return lambda: peer.get_nll((pixels + 1) / 2, n_samples=draws, batch_size=min(draws, 1000))
