@@ -230,6 +230,13 @@ def test_tiles_say_that_they_have_no_gradient():
         model.encode(pictures.requires_grad_())
 
 
+def test_tiles_have_no_hidden_states():
+    model, pictures = model_and_pictures("ae-conv")
+    model.enable_tiling(TILE)
+    with pytest.raises(ValueError, match=r"hidden states.*disable_tiling"):
+        model(pictures, output_hidden_states=True)
+
+
 def test_tiling_is_not_saved(tmp_path):
     model, _ = model_and_pictures("ae-conv")
     model.enable_tiling(TILE)

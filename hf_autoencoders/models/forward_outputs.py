@@ -48,13 +48,16 @@ def returns_what_is_asked(forward: Callable) -> Callable:
     ):
         self.check_has_decoder()
         config = self.config
+        hidden = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if hidden and self.tiling is not None:
+            raise ValueError("Tiles have no hidden states of the whole picture: call disable_tiling().")
         return captured(
             self,
             pixel_values,
             generator,
             return_loss,
             return_dict=config.return_dict if return_dict is None else return_dict,
-            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            output_hidden_states=hidden,
             **schedules,
         )
 
