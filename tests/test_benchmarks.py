@@ -63,3 +63,10 @@ def test_an_unknown_row_is_refused(benchmarks, capsys):
     with pytest.raises(SystemExit):
         benchmarks.main(["--rows", "look"])
     assert "no row 'look'; the rows: lookup," in capsys.readouterr().err
+
+
+def test_the_page_is_the_one_that_its_record_gives(benchmarks, tmp_path):
+    from page import write_page
+
+    write_page(ROOT / "docs" / "benchmarks.json", tmp_path / "page.md", list(benchmarks.ROWS))
+    assert (tmp_path / "page.md").read_text() == (ROOT / "docs" / "BENCHMARKS.md").read_text()

@@ -36,6 +36,7 @@ def vectors(count: int, codes: int, dim: int) -> tuple[torch.Tensor, torch.Tenso
 
 @torch.no_grad()
 def lookup(given: argparse.Namespace) -> list[Case]:
+    """Nearest codes of N vectors of D numbers among K, and the product alone that any such search contains."""
     cases = []
     for dim, codes in ((4, 16), (8, 32)) if given.tiny else SHAPES:
         latents, codebook = vectors(64 if given.tiny else 16384, codes, dim)
@@ -81,6 +82,7 @@ def lucidrains_look_up(latents: torch.Tensor, codebook: torch.Tensor) -> Callabl
 
 @torch.no_grad()
 def growth(given: argparse.Namespace) -> list[Case]:
+    """Time of the look-up against the number of codes and of vectors, and its memory."""
     dim, count, codes = (8, 64, 64) if given.tiny else (64, 1024, 8192)
     by_codes = [64, 128, 256] if given.tiny else [512, 2048, 8192, 32768, 131072, 262144]
     by_vectors = [64, 128, 256] if given.tiny else [512, 2048, 8192, 32768]
