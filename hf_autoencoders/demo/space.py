@@ -42,6 +42,7 @@ REQUIREMENTS = (
     "pyyaml>=6.0",
     "safetensors>=0.8",
     "scikit-learn>=1.7",
+    "scipy>=1.15",
     "torch>=2.13",
     "transformers>=5.18",
 )
