@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_the_wheel_holds_every_file_of_the_package(environment):
     """Also those that are not Python: recipes, card templates, what the demo runs in the browser."""
     (installed,) = environment.glob("lib/python*/site-packages")
     assert files_of_package(installed) == files_of_package(ROOT)
+
+
+def test_an_editable_install_is_found_from_a_folder_that_holds_the_checkout(tmp_path):
+    """A clone is named like the package: beside it, Python sees a folder of that name, which must not hide it."""
+    checkout = tmp_path / "hf_autoencoders"
+    for name in ("hf_autoencoders/__init__.py", "pyproject.toml", "README.md", "LICENSE"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    with zipfile.ZipFile(build("editable", checkout, tmp_path)) as wheel:
+        wheel.extractall(tmp_path / "site")
+    code = "import importlib.util, site, sys; site.addsitedir(sys.argv[1])\n"
+    code += "print(importlib.util.find_spec('hf_autoencoders').origin)"
+    done = outside([sys.executable, "-c", code, tmp_path / "site"], tmp_path)
+    assert done.stdout.strip() == str(checkout / "hf_autoencoders" / "__init__.py"), done.stderr
 
 
 @pytest.mark.slow
