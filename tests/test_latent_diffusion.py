@@ -316,6 +316,11 @@ def test_a_pipeline_goes_to_the_hub_and_opens_there_without_our_package(vae_fold
         "--block_out_channels", "8", "--sample_steps", "2", "--max_train_steps", "2", "--output_dir", "run",
         "--push_to_hub", "--hub_model_id", "org/digits-diffusion",
     ]  # fmt: skip
+    train_on = [
+        sys.executable, ROOT / "scripts" / "train_latent_diffusion.py", "--image_model", vae_folder, "--cpu",
+        "--init_from", "org/digits-diffusion", "--init_revision", "main", "--sample_steps", "2",
+        "--max_train_steps", "1", "--output_dir", "on",
+    ]  # fmt: skip
     open_it = """
 import sys
 sys.modules["hf_autoencoders"] = None  # an import would fail
@@ -330,9 +335,13 @@ assert pipeline([3, 7], num_inference_steps=2).images[0].size == (8, 8)
         for command, variables in (
             ([*map(str, publish)], {**environment, "PYTHONPATH": str(ROOT)}),
             ([sys.executable, "-c", open_it], elsewhere),
+            ([*map(str, train_on)], {**elsewhere, "PYTHONPATH": str(ROOT)}),
         ):
             done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
+    parent = json.loads((tmp_path / "on" / "metrics.json").read_text())["parent"]
+    assert (parent["name"], parent["revision"]) == ("org/digits-diffusion", "main")
+    assert "base_model: org/digits-diffusion\n" in (tmp_path / "on" / "pipeline" / "README.md").read_text()
 
 
 def test_a_run_leaves_a_card_and_samples(trained, vae_folder):

@@ -120,7 +120,7 @@ def test_what_a_prior_cannot_go_on_from_is_one_line(parents, tokenizer, tmp_path
     capsys.readouterr()
     assert run(tokenizer, tmp_path / "run", "--init_from", parent, *flags) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("train_prior.py: ") == 1 and "Traceback" not in error
+    assert message in error and error.count("hf-autoencoders train_prior: ") == 1 and "Traceback" not in error
     assert not (tmp_path / "run").exists()
 
 

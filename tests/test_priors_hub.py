@@ -13,7 +13,8 @@ from loopback_hub import LoopbackHub
 ROOT = Path(__file__).resolve().parents[1]
 
 PUBLISH = """
-import importlib.util, sys
+import importlib.util, json, sys
+from pathlib import Path
 import torch
 from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
 
@@ -36,6 +37,13 @@ arguments = ["--image_tokenizer", "org/vqvae-digits", "--token_dataset", "org/di
 arguments += ["--cpu", "--max_train_steps", "2", "--hidden_size", "16"]
 arguments += ["--push_to_hub", "--hub_model_id", "org/prior-digits"]
 assert script("train_prior").main(arguments) == 0
+
+arguments = ["--image_tokenizer", "org/vqvae-digits", "--token_dataset", "org/digits-tokens", "--output_dir", "on"]
+arguments += ["--cpu", "--max_train_steps", "1", "--init_from", "org/prior-digits", "--init_revision", "main"]
+assert script("train_prior").main(arguments) == 0
+parent = json.loads(Path("on/metrics.json").read_text())["parent"]
+assert (parent["name"], parent["revision"]) == ("org/prior-digits", "main")
+assert "base_model:\\n- org/prior-digits\\n- org/vqvae-digits\\n" in Path("on/README.md").read_text()
 
 from hf_autoencoders.priors.autoregressive import generate_images, load_prior
 from hf_autoencoders.priors.token_datasets import TokenDatasetError, load_token_dataset
