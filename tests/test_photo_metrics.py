@@ -8,6 +8,7 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 from training_runs import ROOT, load_script, tiny, train_here
 
+from hf_autoencoders import __version__
 from hf_autoencoders.evaluation.jpeg import jpeg_file, jpeg_of_batch, jpeg_within, scan_bits
 from hf_autoencoders.evaluation.metrics import evaluate, roughness
 from hf_autoencoders.evaluation.photo_metrics import (
@@ -171,6 +172,7 @@ def test_a_protocol_names_net_weights_pictures_and_versions():
     of_all = measure_photographs(batches_of(images, 8), images, DIGITS, reading="resize 32x32").protocol
     assert of_all["net"] == "digits" and of_all["pictures"] == 24 and of_all["shape"] == "3x32x32"
     assert len(of_all["weights"]) == 16 and of_all["versions"]["torch"] == torch.__version__
+    assert of_all["versions"]["hf_autoencoders"] == __version__
     assert "resize 32x32" in protocol_line(of_all) and "\n" not in protocol_line(of_all)
     few = photographs(20)
     of_few = measure_photographs(batches_of(few, 8), few, DIGITS, reading="resize 32x32").protocol
@@ -212,7 +214,29 @@ def test_a_run_and_its_report_measure_the_same_under_one_protocol(tmp_path, caps
         assert of_run["metrics"][name] == pytest.approx(of_report["metrics"][name], rel=1e-3, abs=1e-5), name
 
 
-def test_an_unknown_net_stops_a_run_before_it_trains(tmp_path, capsys):
-    assert train_here(tiny("ae", tmp_path / "run", "--feature_model", "no-such-net", "--cpu")) == 2
-    assert "No feature net 'no-such-net'" in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--feature_model no-such-net", "No feature net 'no-such-net'"),
+        ("--feature_model efficientnet-lite0", "from 32 pixels a side on, got 8x8: resize them by --perceptual_size"),
+        ("--feature_size 64", "--feature_size: has no effect without --feature_model"),
+        ("--perceptual_model no-such-net", "No feature net 'no-such-net'"),
+        ("--perceptual_model digits --perceptual_layers 9", "digits has the maps 0..2, finest first; got layer 9"),
+        ("--perceptual_model efficientnet-lite0", "from 32 pixels a side on, got 8x8"),
+        (
+            "--adversarial_weight 0.1 --discriminator patch",
+            "Pictures of 8x8 pixels are too small for this discriminator",
+        ),
+        ("--adversarial_weight 0.1 --discriminator_levels 6", "fewer --discriminator_levels"),
+    ],
+)
+def test_losses_and_nets_that_do_not_fit_the_pictures_stop_a_run_before_it_trains(flags, words, tmp_path, capsys):
+    assert train_here(tiny("ae", tmp_path / "run", *flags.split(), "--max_train_samples", 32, "--cpu")) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line and not (tmp_path / "run").exists()
+
+
+def test_a_discriminator_of_grey_pictures_trains(tmp_path):
+    game = "--adversarial_weight 0.1 --discriminator_start 0 --adversarial_start 0 --max_train_steps 2"
+    few = ("--max_train_samples", 32, "--max_eval_samples", 4)
+    assert train_here(tiny("ae", tmp_path / "run", *game.split(), *few, "--cpu")) == 0

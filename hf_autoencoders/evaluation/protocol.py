@@ -7,13 +7,15 @@ from typing import Any
 
 from PIL import Image
 
+from .. import __version__
 
-MEASURING_PACKAGES = ("hf_autoencoders", "numpy", "pillow", "torch", "torchmetrics", "transformers")
+
+MEASURING_PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "transformers")
 
 
 def library_versions() -> dict[str, str]:
     """Installed versions of what the metrics of photographs are computed with."""
-    return {name: importlib.metadata.version(name) for name in MEASURING_PACKAGES}
+    return {"hf_autoencoders": __version__, **{name: importlib.metadata.version(name) for name in MEASURING_PACKAGES}}
 
 
 def describe_processor(processor: Any) -> str:

@@ -5,6 +5,8 @@ They have no batch statistics: the output for a picture does not depend on the o
 processes with half the batch each equal one process with all of it.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -133,6 +135,19 @@ class FeatureDiscriminator(nn.Module):
         maps = self.net(pixels).maps[self.levels]
         logits = [head(seen) for head, seen in zip(self.heads, maps, strict=True)]
         return torch.cat([F.interpolate(each, maps[0].shape[2:], mode="nearest") for each in logits], dim=1)
+
+
+def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None:
+    """Raises ValueError where pictures (C, H, W) are too small for all levels of the discriminator."""
+    channels, height, width = image_shape
+    try:
+        with torch.no_grad():
+            net(torch.zeros(1, channels, height, width))
+    except RuntimeError:  # of a convolution or a padding larger than its map
+        raise ValueError(
+            f"Pictures of {height}x{width} pixels are too small for this discriminator: give it fewer "
+            "--discriminator_levels, or take another --discriminator."
+        ) from None
 
 
 DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator, "features": FeatureDiscriminator}

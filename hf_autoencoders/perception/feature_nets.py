@@ -10,6 +10,7 @@ the pixels; its weights get none.
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -71,8 +72,8 @@ class FeatureNet(nn.Module):
         if min(pixels.shape[2:]) < self.least_side:
             height, width = pixels.shape[2:]
             raise ValueError(
-                f"{self.name} takes pictures from {self.least_side} pixels a side on, got {height}x{width}: have them "
-                f"resized (it was trained with {self.size} pixels a side)."
+                f"{self.name} takes pictures from {self.least_side} pixels a side on, got {height}x{width}: resize "
+                f"them by --perceptual_size or --feature_size (it was trained with {self.size} pixels a side)."
             )
         return pixels
 
@@ -233,4 +234,9 @@ def load_feature_net(name: str, revision: str = "main") -> FeatureNet:
     """
     if name in FEATURE_NETS:
         return FEATURE_NETS[name](name)
+    if "/" not in name and not Path(name).exists():
+        raise ValueError(
+            f"No feature net {name!r}: take one of {', '.join(FEATURE_NETS)}, or an image classifier or backbone of "
+            "transformers by Hub id (organisation/name) or folder."
+        )
     return TransformersFeatures(name, revision)

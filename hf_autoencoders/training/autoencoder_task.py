@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 from ..evaluation.metrics import count_codes, evaluate, evaluating, passes_per_image, shares
 from ..evaluation.photo_metrics import Reconstructed, feature_net, measure_photographs
 from ..evaluation.protocol import describe_processor
+from ..perception.discriminators import check_discriminator_fits
 from ..perception.feature_nets import FeatureNet
 from .arguments import Arguments, LossArguments
 from .autoencoder_start import load_autoencoder, train_on, train_parts
@@ -114,11 +115,15 @@ class AutoencoderTask(Task):
         self.processor = self.fitted.for_saving(model.config.height, model.config.width)
         if self.arguments.losses.perceptual_model is not None:
             self.perceptual = PerceptualTerm(self.arguments.losses, model.loss_per_element, accelerator)
+            self.perceptual.check(self.images.train.image_shape)
         return model
 
     def build_adversary(self, model: nn.Module) -> DiscriminatorGame | None:
-        channels = self.images.train.image_shape[0]
-        return build_game(self.arguments.losses, model, channels, self.arguments.logging.logging_steps)
+        shape = self.images.train.image_shape
+        game = build_game(self.arguments.losses, model, shape[0], self.arguments.logging.logging_steps)
+        if game is not None:
+            check_discriminator_fits(game.net, shape)
+        return game
 
     def describe(self, run: "Run") -> str:
         return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)

@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The perceptual term of an autoencoder's loss, and a metric of blur and grid artefacts."""
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -29,6 +31,12 @@ class PerceptualTerm:
             self.distance = build_distance(knobs).to(accelerator.device)
         if accelerator.device.type != "mps":
             self.distance.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def check(self, image_shape: Sequence[int]) -> None:
+        """Raises ValueError where the net does not take pictures (C, H, W)."""
+        pixels = torch.zeros(1, *image_shape, device=self.accelerator.device)
+        self.distance(pixels, pixels)
 
     def __call__(self, reconstruction: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(the term, a scalar in the unit of the model's loss; the distance itself, a mean over the pictures)"""
