@@ -191,7 +191,7 @@ def test_photographs_have_a_page_pixel_by_pixel_and_its_metrics_side_by_side(net
     metrics = write_report(one, tmp_path, knobs, pages=[photographs_page])
     assert {path.stem for path in tmp_path.glob("*.png")} == {"photographs", "worst_crops", "error_map"}
     with Image.open(tmp_path / "photographs.png") as sheet:  # picture, reconstruction, JPEG, difference
-        assert sheet.width == 4 * (64 + 4) + 4
+        assert sheet.width == 4 * (84 + 4) + 4  # a heading is wider than a picture of 64 pixels
         first = np.asarray(sheet)[14 : 14 + 64, 4 : 4 + 64]
     shown = [np.asarray(picture) for picture in as_images(one.pixels)]
     assert any(np.array_equal(first, picture) for picture in shown)  # no pixel was resized

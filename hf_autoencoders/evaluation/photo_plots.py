@@ -20,6 +20,7 @@ from .plots import figure_for, styled, to_picture
 
 CAPTION_HEIGHT = 14  # height of a line of text in pixels
 GAP = 4  # pixels between pictures
+LEAST_COLUMN = 84  # pixels that the longest heading takes
 FULL_SCALE = 0.25  # difference on [0, 1] pixels that is shown brightest
 
 
@@ -30,11 +31,11 @@ def sheet_of_columns(columns: dict[str, Sequence[Image.Image]], captions: Sequen
         scale: each pixel becomes so many squared.
     """
     width, height = (side * scale for side in next(iter(columns.values()))[0].size)
-    rows, row_height = len(captions), height + CAPTION_HEIGHT + GAP
-    canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, CAPTION_HEIGHT + rows * row_height + GAP), "white")
+    rows, row_height, column_width = len(captions), height + CAPTION_HEIGHT + GAP, max(width, LEAST_COLUMN) + GAP
+    canvas = Image.new("RGB", (len(columns) * column_width + GAP, CAPTION_HEIGHT + rows * row_height + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for column, (heading, pictures) in enumerate(columns.items()):
-        left = GAP + column * (width + GAP)
+        left = GAP + column * column_width
         draw.text((left, 1), heading, fill="black")
         for row, picture in enumerate(pictures):
             big = picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
@@ -68,13 +69,22 @@ def window_of_worst(reconstruction: Tensor, pixels: Tensor, side: int) -> tuple[
 @styled
 def where_errors_are(reconstructions: Tensor, pixels: Tensor, title: str) -> Figure:
     """Mean |difference| and mean difference at each pixel of all pictures (N, C, H, W), on the [0, 1] scale."""
-    difference = ((reconstructions.clamp(-1, 1) - pixels) / 2).mean(1)
-    absolute, signed = difference.abs().mean(0), difference.mean(0)
+    difference = (reconstructions.clamp(-1, 1) - pixels) / 2
+    absolute, signed = difference.abs().mean((0, 1)), difference.mean((0, 1))
+    shifts = ", ".join(f"{shift:+.3f}" for shift in difference.mean((0, 2, 3)).tolist())
     most = signed.abs().max().clamp_min(1e-6).item()
     figure = _two_maps(absolute.shape)
     left, right = figure.axes
     _heat(left, absolute, "mean |difference|", "[0, 1] pixels", cmap="inferno", vmin=0)
-    _heat(right, signed, "mean difference", "[0, 1] pixels", cmap="RdBu_r", vmin=-most, vmax=most)
+    _heat(
+        right,
+        signed,
+        f"mean difference (of each channel: {shifts})",
+        "[0, 1] pixels",
+        cmap="RdBu_r",
+        vmin=-most,
+        vmax=most,
+    )
     figure.suptitle(title, x=0.01, ha="left", size=11)
     return figure
 
@@ -121,6 +131,6 @@ def _heat(axes: Axes, values: Tensor, title: str, unit: str, **look) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
-    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.85)
-    bar.ax.set_ylabel(unit)
-    bar.ax.set_xlabel("scale", size=8)
+    bar = axes.figure.colorbar(shown, ax=axes, shrink=0.8)
+    bar.ax.set_ylabel("of all pictures")
+    bar.ax.set_xlabel(unit, size=8)
