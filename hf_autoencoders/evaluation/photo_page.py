@@ -72,7 +72,7 @@ def pictures_of_photographs(subject: Subject, badness: Tensor, unit: str) -> lis
             "error_map",
             where_errors_are(subject.reconstructions, subject.pixels, f"{subject.name}: where errors are"),
             f"Over {len(subject.pixels):,} held-out pictures. A regular pattern is a grid that the decoder paints; one "
-            "colour all over on the right, a shift of brightness; numbers of unlike sign above it, a shift of colour; "
+            "colour all over on the right, a shift of brightness; means of unlike sign, a shift of colour; "
             "bright borders, padding.",
         ),
     ]

@@ -71,7 +71,7 @@ def where_errors_are(reconstructions: Tensor, pixels: Tensor, title: str) -> Fig
     """Mean |difference| and mean difference at each pixel of all pictures (N, C, H, W), on the [0, 1] scale."""
     difference = (reconstructions.clamp(-1, 1) - pixels) / 2
     absolute, signed = difference.abs().mean((0, 1)), difference.mean((0, 1))
-    shifts = ", ".join(f"{shift:+.3f}" for shift in difference.mean((0, 2, 3)).tolist())
+    shifts = ", ".join(f"{round(shift, 3) + 0.0:+.3f}" for shift in difference.mean((0, 2, 3)).tolist())
     most = signed.abs().max().clamp_min(1e-6).item()
     figure = _two_maps(absolute.shape)
     left, right = figure.axes
@@ -79,13 +79,13 @@ def where_errors_are(reconstructions: Tensor, pixels: Tensor, title: str) -> Fig
     _heat(
         right,
         signed,
-        f"mean difference (of each channel: {shifts})",
+        "mean difference",
         "[0, 1] pixels",
         cmap="RdBu_r",
         vmin=-most,
         vmax=most,
     )
-    figure.suptitle(title, x=0.01, ha="left", size=11)
+    figure.suptitle(f"{title}; mean difference of each channel {shifts}", x=0.01, ha="left", size=11)
     return figure
 
 
