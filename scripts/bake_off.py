@@ -21,7 +21,7 @@ from hf_autoencoders.training.knobs import parse_arguments
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 
-# The quantizers as they are by default: only `ema` and `residual`, whose codebooks are moving averages, start from data
+# The quantizers with their defaults: only `ema` and `residual`, whose codebooks are moving averages, start from data
 # and revive dead codes; the others start from small random numbers as in the papers.
 QUANTIZERS = {
     "vq": "--quantizer vq",
@@ -41,17 +41,17 @@ ABOUT = {
     "rotation": "vq with the gradient of the rotation trick",
     "fsq": "8 x 8 x 8 grid, nothing to learn",
     "simvq": "fixed codebook under a learned linear map",
-    "residual": "two ema codes at a place: 18 bits, where the others have 9",
+    "residual": "two ema codes at each position: 18 bits, where the others have 9",
     "gumbel": "another objective: dVAE, an ELBO with a learned variance, temperature 1 to 1/16",
 }
 NET = "--backbone conv --codebook_size 512 --codebook_dim 64 --learning_rate 1e-3 --lr_scheduler cosine"
-MEASURES = {  # of metrics.json -> head of the column
+MEASURES = {  # name in metrics.json -> title of the column
     "mse": "MSE",
     "codebook_usage": "usage",
     "perplexity": "perplexity",
     "images_per_second": "images/s",
 }
-DOES_NOT_COUNT = {"output_dir", "overwrite", "logging_steps"}  # for what a run is
+DOES_NOT_COUNT = {"output_dir", "overwrite", "logging_steps"}  # these knobs do not change the result of a run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,21 +76,27 @@ def main(argv: list[str] | None = None) -> int:
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--output_dir", type=Path, default=Path("runs/bake-off"), help="one folder a run, and the tables")
+    add("--output_dir", type=Path, default=Path("runs/bake-off"), help="folder for the runs and the tables")
     names = list(QUANTIZERS)
     add("--quantizers", nargs="+", choices=names, default=names, metavar="NAME", help=" ".join(names))
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--dataset_name", default="zalando-datasets/fashion_mnist", help="Hub id, folder, or 'digits'")
     add("--num_train_epochs", type=float, default=3.0)
     add("--train_batch_size", type=int, default=128)
-    add("--block_out_channels", nargs="+", type=int, default=[32, 32, 32], help="one more than the net's halvings")
-    add("--max_train_samples", type=int, help="train on the first so many images")
+    add(
+        "--block_out_channels",
+        nargs="+",
+        type=int,
+        default=[32, 32, 32],
+        help="channels of each level; one level more than the net halves the picture",
+    )
+    add("--max_train_samples", type=int, help="train on only the first so many images")
     add("--num_threads", type=int, help="CPU threads (default: all cores); images/s depend on it")
     return parser.parse_args(argv)
 
 
 def flags(arguments: argparse.Namespace, name: str, seed: int) -> list[str]:
-    """Of train.py, for one run."""
+    """The flags of train.py for one run."""
     shared = {
         "dataset_name": arguments.dataset_name,
         "num_train_epochs": arguments.num_train_epochs,
@@ -106,7 +112,7 @@ def flags(arguments: argparse.Namespace, name: str, seed: int) -> list[str]:
 
 
 def finished_run(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """What this run left, after training it where it is not there yet.
+    """The metrics of this run, which is trained first if it is not there yet.
 
     Raises:
         ValueError: its folder holds a run of other knobs.
@@ -136,7 +142,7 @@ def measured(record: dict[str, Any]) -> dict[str, float]:
 
 
 def summary(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was asked for, one row a quantizer with {"mean", "std"} of each metric over the seeds, and the runs."""
+    """The settings, a row for each quantizer with {"mean", "std"} of each metric over the seeds, and the runs."""
     rows = []
     for name in arguments.quantizers:
         mine = [run for run in runs if run["quantizer"] == name]

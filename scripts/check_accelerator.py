@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Is everything right on this machine's accelerators?  python scripts/check_accelerator.py [--output docs/table.md]
 
-Trains each model in each precision, eager and compiled; compares with the CPU; kills nothing, but resumes a run and
-compares it bit by bit; trains on two devices as on one; FSDP2, DeepSpeed; look-up and encoding beside diffusers. Prints
-a Markdown table: pass, fail, or skipped and why. Exit code 1 if anything failed. Without an accelerator the rows run on
-the CPU, and say so.
+It trains each model in each precision, eager and compiled, and compares with the CPU. It resumes a run and compares it
+bit by bit, compares two devices with one, and tries FSDP2 and DeepSpeed. It measures look-up and encoding, also of
+diffusers. It prints a Markdown table: pass, fail, or skipped with the reason. The exit code is 1 if anything failed.
+Without an accelerator the rows run on the CPU, and the table says so.
 """
 
 import argparse
@@ -45,7 +45,7 @@ MODELS = {
 }
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STEPS = 30
-# Relative difference of the first loss from that of the CPU in float32: sums in another order, TF32, 16 bits.
+# Allowed relative difference of the first loss from the CPU's in float32: sums in another order, TF32, 16 bits.
 TOLERANCE = {"fp32": 2e-3, "bf16": 3e-2, "fp16": 1e-2}
 
 
@@ -140,7 +140,7 @@ def autocast(precision: str, device: torch.device):
 
 
 def train_steps(model: PreTrainedModel, forward: Callable, precision: str, device: torch.device) -> list[float]:
-    """The losses of a few steps on one batch, less what a Gaussian of variance 1 costs for perfect pictures."""
+    """The losses of a few steps on one batch, minus the loss of perfect pictures under a Gaussian of variance 1."""
     pixels = pictures().to(device)
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -226,7 +226,7 @@ FLAGS = [
 
 
 def launch(folder: Path, device: torch.device, *flags: str, processes: int = 1, config: str | None = None) -> None:
-    """train.py on the digits, as a user launches it."""
+    """Runs train.py on the digits, as a user launches it."""
     place = [*FLAGS, "--output_dir", str(folder), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment["ACCELERATE_USE_CPU"] = str(device.type == "cpu").lower()

@@ -1,12 +1,12 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Kill training at random moments, resume, compare the folders byte by byte with that of a run nobody disturbed:
+"""Kill training at random moments, resume, and compare the folder byte by byte with that of an unbroken run:
 
     python scripts/check_resume.py --moments 20 [--processes 2] [-- FLAGS OF train.py]
 
-A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest; after one to four kills it is
-brought to its end. Moments are events and not seconds, so that a busy machine changes nothing: while the run starts, at
-a line of its log, while a checkpoint is written, while the end is saved and judged. Then everything in the folder must
-equal that of the undisturbed run but clocks and commands: model, config.json, checkpoints, log, metrics, pictures.
+A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest. After one to four kills it may run
+to its end. A kill waits for an event and not for a time, so that a busy machine changes nothing: the start of the run, a
+line of its log, the writing of a checkpoint, the saving and evaluation at the end. Then everything in the folder except
+times and commands must equal that of the unbroken run: model, config.json, checkpoints, log, metrics, pictures.
 """
 
 import argparse
@@ -33,9 +33,9 @@ FLAGS = [
     *("--eval_steps", "80", "--logging_steps", "10", "--num_threads", "1", "--random_crop", "1"),
     *("--ema_weights", "0.99", "--lr_scheduler", "cosine"),
 ]
-MOST_KILLS = 4  # of one run, before it is brought to its end
-POLL = 0.002  # seconds between looks at the folder
-# What a clock, a path or the command line decides.
+MOST_KILLS = 4  # of one run, before it may run to its end
+POLL = 0.002  # seconds between two checks of the folder
+# Entries that depend on a clock, a path or the command line.
 FREE = {
     "metrics.jsonl": {"images_per_second"},
     "metrics.json": {"seconds", "date", "command"},
@@ -66,9 +66,9 @@ def finish(process: subprocess.Popen, folder: Path) -> None:
 
 
 def kill_all(process: subprocess.Popen, folder: Path) -> None:
-    """The launcher and all that it started: torchrun gives each worker a process group of its own."""
+    """Kills the launcher and all that it started: torchrun gives each worker a process group of its own."""
     launcher = psutil.Process(process.pid)
-    launcher.send_signal(signal.SIGSTOP)  # it neither starts nor restarts any more
+    launcher.send_signal(signal.SIGSTOP)  # it starts nothing any more
     group = [*launcher.children(recursive=True), launcher]
     for one in group:
         one.kill()
@@ -92,7 +92,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 
 def choose(folder: Path, whole: Path, duration: float, rng: random.Random) -> tuple[tuple, Callable]:
-    """((kind, number) of what a kill waits for, whether it has come). `duration`: seconds of a whole run here."""
+    """Returns ((kind, number) of the event that a kill waits for, a test for it). `duration`: seconds of a whole run."""
     began, last = time.monotonic(), steps_saved(whole)[-1]
     lines, wanted = lines_of_log(folder), lines_of_log(whole)
     delay = rng.uniform(0, duration / 2)
@@ -121,7 +121,7 @@ def choose(folder: Path, whole: Path, duration: float, rng: random.Random) -> tu
 
 
 def kill_at(process: subprocess.Popen, folder: Path, has_come: Callable[[], bool]) -> bool:
-    """False if the run was done before."""
+    """Kills the run at the event. False if the run ended before it."""
     while process.poll() is None:
         if has_come():
             kill_all(process, folder)
@@ -143,7 +143,7 @@ def differences(folder: Path, whole: Path) -> list[str]:
 
 
 def content(path: Path) -> Any:
-    """What must be equal of a file."""
+    """The part of a file that must be equal."""
     if path.is_dir():
         return None
     if path.name == "arguments.yaml":
@@ -165,7 +165,7 @@ def main():
     parser.add_argument("--moments", type=int, default=20, help="how often to kill")
     parser.add_argument("--processes", type=int, default=1, help="that train together (gloo)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("flags", nargs="*", help="of train.py, in place of the built-in small run")
+    parser.add_argument("flags", nargs="*", help="flags of train.py, in place of the built-in small run")
     arguments = parser.parse_args()
     rng, kinds, compared = random.Random(arguments.seed), Counter(), 0
     with tempfile.TemporaryDirectory() as place:

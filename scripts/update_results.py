@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Runs into docs/results.json, docs/RESULTS.md and model_cards/:
+"""Adds runs to docs/results.json, and writes docs/RESULTS.md and model_cards/:
 
     python scripts/update_results.py add runs/ae-mnist-30d --figure deep-ae [--against RUN2] [--note TEXT]
     python scripts/update_results.py bake-off runs/bake-off
@@ -7,8 +7,8 @@
     python scripts/update_results.py write
     python scripts/update_results.py list
 
-`add` without --figure keeps the run for its card only; a run that follows its recipe without changes gives the card of
-the recipe. `write` makes the pages anew from docs/results.json, as every other action does at its end.
+`add` without --figure uses the run for its card only. A run with an unchanged recipe gives the recipe's card. `write`
+writes the pages again from docs/results.json; every other action does so, too, at its end.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    """Exit codes: 0 done, 2 a mistake in the arguments or a run that does not fit, said in one line."""
+    """Exit codes: 0 done, 2 a mistake in the arguments or a run that does not fit, as one line of text."""
     arguments = read_arguments(argv)
     try:
         results = load_results(root)
@@ -59,12 +59,12 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = actions.add_parser("add", help="a run of a recipe").add_argument
     add("run", type=Path, help="its folder")
     add("--figure", nargs="+", default=[], metavar="NAME", help=", ".join(RESULTS_TO_REACH))
-    add("--against", type=Path, metavar="RUN2", help="the run that a comparing figure is about")
+    add("--against", type=Path, metavar="RUN2", help="the run that the figure compares with")
     add("--note", help="a sentence that stands beside the figure")
     actions.add_parser("bake-off", help="a table").add_argument("folder", type=Path, help="of scripts/bake_off.py")
     actions.add_parser("negative", help="something that did not work").add_argument("text")
     actions.add_parser("write", help="the pages anew")
-    actions.add_parser("list", help="figures, and where they stand")
+    actions.add_parser("list", help="figures and their state")
     return parser.parse_args(argv)
 
 
@@ -83,7 +83,7 @@ def change(results: dict[str, Any], arguments: argparse.Namespace, root: Path) -
 
 
 def lines(results: dict[str, Any]) -> list[str]:
-    """One a figure; the last of several entries."""
+    """A line for each figure; of several entries the last."""
     stands = {entry["figure"]: f"{number(entry['measured'])}, {verdict(entry)}" for entry in results["figures"]}
     return [f"{name:20s} {stands.get(name, 'not measured')}" for name in RESULTS_TO_REACH]
 

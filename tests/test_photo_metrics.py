@@ -162,9 +162,7 @@ def test_latents_without_bits_have_no_jpeg_beside_them_and_the_report_says_why()
     images = photographs()
     found = measure_photographs(batches_of(images, 8, bits=None), images, DIGITS)
     assert not [name for name in found.metrics if name.startswith("jpeg")]
-    assert found.notes == [
-        "No JPEG beside: latents that are real numbers have no number of bits before someone chooses a precision."
-    ]
+    assert found.notes == ["No comparison with JPEG: latents that are real numbers have no fixed number of bits."]
 
 
 def test_a_protocol_names_net_weights_pictures_and_versions():

@@ -187,7 +187,7 @@ def small_model(model_type: str, backbone: str, **fields):
 def test_a_grey_picture_is_the_same_to_a_net_of_other_channels(model_type, backbone, loss, before, after):
     model = small_model(model_type, backbone, num_channels=before, reconstruction_loss=loss)
     if after == 1 and loss in ("bce", "logit_laplace"):
-        with pytest.raises(ValueError, match=f"reconstruction_loss {loss}, whose mean picture is no linear map"):
+        with pytest.raises(ValueError, match=f"reconstruction_loss {loss}, whose mean picture is not a linear map"):
             how_channels_change(model.config, after)
         return
     other = small_model(model_type, backbone, num_channels=after, reconstruction_loss=loss)

@@ -1,8 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Pictures through JPEG at the bits that a model's codes take: what a codec of 1992 makes of the same budget.
+"""JPEG with as many bits as a model's codes have, as a baseline.
 
-Only the picture's own data count, without header and tables, which are the same for all pictures of one quality. Where
-even quality 1 takes too much, and wherever it looks better, the picture is halved in size first, once or several times.
+Only the picture's own data count, without header and tables, which are the same for all pictures of one quality. If
+quality 1 still takes too many bits, or if the error becomes smaller, the picture is first halved in size, maybe often.
 """
 
 import io
@@ -20,32 +20,32 @@ from ..models.pixels import to_bytes
 
 START_OF_SCAN = b"\xff\xda"
 END_OF_IMAGE = 2  # bytes
-FINEST = 95  # beyond it, files grow and pictures do not get better
+FINEST = 95  # with higher quality, files grow and pictures do not get better
 
 
 class Compressed(NamedTuple):
-    """pixels: (C, H, W) in [-1, 1]. bits: of the data that they are decoded from."""
+    """pixels: (C, H, W) in [-1, 1]. bits: size of the data that they are decoded from."""
 
     pixels: Tensor
     bits: int
 
 
 def scan_bits(file: bytes) -> int:
-    """Bits of a JPEG file's last scan: what is left without headers and tables."""
+    """Bits of a JPEG file's last scan, without headers and tables."""
     start = file.rindex(START_OF_SCAN) + 2
     return 8 * (len(file) - END_OF_IMAGE - start - int.from_bytes(file[start : start + 2], "big"))
 
 
 def jpeg_of_batch(pixels: Tensor, bits: float) -> tuple[Tensor, Tensor]:
     """`jpeg_within` of each picture (B, 1 or 3, H, W) in [-1, 1]: decoded (B, C, H, W) on their device, bits (B,)."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # PIL works outside of Python's lock
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # PIL releases Python's lock
         found = list(threads.map(lambda picture: jpeg_within(picture, bits), pixels.cpu()))
     decoded = torch.stack([one.pixels for one in found]).to(pixels.device)
     return decoded, torch.tensor([float(one.bits) for one in found], dtype=torch.float64)
 
 
 def jpeg_within(pixels: Tensor, bits: float) -> Compressed:
-    """The JPEG of least squared error that takes at most `bits`; the smallest one where none does.
+    """The JPEG with the lowest squared error that takes at most `bits`; if there is none, the smallest one.
 
     Args:
         pixels: (1 or 3, H, W) in [-1, 1].
@@ -58,7 +58,7 @@ def jpeg_within(pixels: Tensor, bits: float) -> Compressed:
         decoded = Image.open(io.BytesIO(file)).resize(picture.size, Image.Resampling.BICUBIC)
         tried.append(Compressed(as_pixels(decoded), scan_bits(file)))
         if len(tried) > 1 and error_of(tried[-1], pixels) > error_of(tried[-2], pixels) and tried[-2].bits <= bits:
-            break  # the coarser, the worse from here on
+            break  # smaller sizes only get worse now
     fitting = [one for one in tried if one.bits <= bits]
     return min(fitting, key=lambda one: error_of(one, pixels)) if fitting else min(tried, key=lambda one: one.bits)
 
@@ -68,7 +68,7 @@ def error_of(compressed: Compressed, pixels: Tensor) -> float:
 
 
 def finest_file(picture: Image.Image, bits: float) -> bytes:
-    """The file of the highest quality whose scan takes at most `bits`; of quality 1 where none does."""
+    """The file of the highest quality whose scan takes at most `bits`; of quality 1 if there is none."""
     low, high, best = 1, FINEST, jpeg_file(picture, 1)
     while low < high:
         middle = (low + high + 1) // 2

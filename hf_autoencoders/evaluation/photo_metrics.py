@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""How close reconstructions of photographs come to the pictures, in numbers and in the eyes of a named net.
+"""How similar reconstructions of photographs are to the pictures, by pixels and by the features of a named net.
 
-Each metric stands beside two others: that of the same pictures through JPEG at the bits that the codes take
-(`jpeg_...`), and, for the net's metrics, that of two halves of the real pictures (`halves_...`), which says how much a
-distance means at this number of pictures. Frechet distances compare only under one protocol: one net, one number of
-pictures, one size.
+Each metric is also given for the same pictures after JPEG with as many bits as the codes have (`jpeg_...`). The net's
+metrics are also given for two halves of the real pictures (`halves_...`), which shows how large a distance is by chance
+at this number of pictures. Frechet distances can be compared only under one protocol: one net, one number of pictures,
+one size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ KID_BLOCK = 1000  # pictures of one kernel matrix, as in Binkowski et al. 2018
 
 
 def feature_net(name: str | None, size: int | None, image_shape: Sequence[int]) -> FeatureNet | None:
-    """The net of --feature_model after a look at one grey picture of `image_shape` (C, H, W); None without a name.
+    """The net of --feature_model, tested on one grey picture of `image_shape` (C, H, W); None without a name.
 
     Raises:
         ValueError: no such net, pictures that it does not take, a size without a net.
@@ -47,11 +47,11 @@ def feature_net(name: str | None, size: int | None, image_shape: Sequence[int]) 
 
 
 class Reconstructed(NamedTuple):
-    """A batch of pictures, and what a model makes of them.
+    """A batch of pictures with their reconstructions.
 
     pixels, reconstruction: (B, C, H, W) in [-1, 1]; reconstructions are clamped to it here.
     numbers: of the pictures in their set, (B,) int64.
-    code_bits: of the codes of one picture; None of a model without codes.
+    code_bits: bits of the codes of one picture; None for a model without codes.
     """
 
     pixels: Tensor
@@ -113,7 +113,7 @@ def measure_photographs(
     Args:
         batches: this process's share; each picture of `images` is on exactly one process.
         images: the set, with `batch(numbers) -> {"pixel_values": (B, C, H, W)}`, `fingerprint` and a length.
-        net: see `load_feature_net`; one that no loss has seen is a fair judge.
+        net: see `load_feature_net`; for a fair comparison, one that is not part of the loss.
         size: resize to so many pixels a side for the net; None: as they are.
         reading: how pictures were brought to this size, for the protocol. dtype: that the model computes in.
         seed: of the halves.
@@ -156,7 +156,7 @@ def measure_photographs(
 
 
 def partners(count: int, seed: int = 0) -> Tensor:
-    """Two halves of `count` pictures by chance: for each of the first half the number of one of the second, else -1.
+    """Two random halves of `count` pictures. For a picture of the first half: the number of one of the second, else -1.
 
     >>> partner = partners(6)
     >>> sorted((number, other) for number, other in enumerate(partner.tolist()) if other >= 0)
@@ -172,9 +172,9 @@ def partners(count: int, seed: int = 0) -> Tensor:
 def kernel_distance(a: Tensor, b: Tensor) -> float:
     """Squared maximum mean discrepancy of features (N, D) twice, kernel (x.y / D + 1)^3, in float64: KID.
 
-    The unbiased estimate of Gretton et al. 2012, lemma 6, which leaves out i = j between the sets, too: row i of `b`
-    may be the reconstruction of row i of `a`, and equal sets have distance 0 (torchmetrics' KID takes the sets for
-    independent and gives less than 0 there). The mean over blocks of 1,000 rows.
+    The unbiased estimate of Gretton et al. 2012, lemma 6, as a mean over blocks of 1,000 rows. It leaves out i = j also
+    between the sets, since row i of `b` may be the reconstruction of row i of `a`. Equal sets have distance 0;
+    torchmetrics' KID assumes independent sets, and is below 0 for them.
     """
     blocks = zip(a.double().split(KID_BLOCK), b.double().split(KID_BLOCK), strict=True)
     values = [(_block_distance(x, y), len(x)) for x, y in blocks if len(x) > 1]
@@ -193,14 +193,14 @@ def _block_distance(x: Tensor, y: Tensor) -> float:
 
 
 class _Seen:
-    """A row for each picture, in columns by name; nothing of the pixels is kept."""
+    """Results of each picture, as rows of named columns. Pixels are not kept."""
 
     def __init__(self, distance: PerceptualLoss, images: Any, partner: Tensor):
         self.distance, self.images, self.partner = distance, images, partner
         self.columns: dict[str, list[Tensor]] = {}
 
     def add(self, batch: Reconstructed) -> None:
-        """Looks at a batch; of the set's first pictures as many as `partner` has."""
+        """Measures a batch; only the first pictures of the set count, as many as `partner` has."""
         chosen = batch.numbers < len(self.partner)
         if not chosen.any():
             return
@@ -217,7 +217,7 @@ class _Seen:
         self.compare_halves(numbers, features)
 
     def compare(self, prefix: str, other: Tensor, pixels: Tensor, features: Any) -> None:
-        """`other` against `pixels`, both (B, C, H, W); `features`: what the net sees in `pixels`."""
+        """`other` against `pixels`, both (B, C, H, W); `features`: those of `pixels`."""
         theirs = self.distance.net(other, self.distance.size)
         unit, target = (other + 1) / 2, (pixels + 1) / 2
         found = {
@@ -245,7 +245,7 @@ class _Seen:
             self.columns.setdefault(name, []).append(values.detach().cpu())
 
     def merged(self) -> dict[str, Tensor]:
-        """All rows of all processes, by the numbers of the pictures: no split of the work changes their order."""
+        """All rows of all processes, sorted by the pictures' numbers: their order does not depend on processes."""
         own = {name: torch.cat(parts) for name, parts in self.columns.items()}
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             shares: list = [None] * torch.distributed.get_world_size()
@@ -307,5 +307,5 @@ def _mean(values: Tensor) -> float:
 def _why_no_jpeg(images: Any) -> str:
     channels = images.batch([0])["pixel_values"].shape[1]
     if channels not in (1, 3):
-        return f"No JPEG beside: it holds grey or RGB pictures, these have {channels} channels."
-    return "No JPEG beside: latents that are real numbers have no number of bits before someone chooses a precision."
+        return f"No comparison with JPEG: it holds grey or RGB pictures, these have {channels} channels."
+    return "No comparison with JPEG: latents that are real numbers have no fixed number of bits."

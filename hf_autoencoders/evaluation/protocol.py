@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Under which conditions metrics were measured: two records compare where their protocols are the same."""
+"""How metrics were measured: two records can be compared if their protocols are equal."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ MEASURING_PACKAGES = ("numpy", "pillow", "torch", "torchmetrics", "transformers"
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of what the metrics of photographs are computed with."""
+    """Installed versions of the packages that compute the metrics of photographs."""
     return {"hf_autoencoders": __version__, **{name: importlib.metadata.version(name) for name in MEASURING_PACKAGES}}
 
 
 def describe_processor(processor: Any) -> str:
-    """How pictures reach the model's size, from its image processor.
+    """How pictures are brought to the model's size, by its image processor.
 
     >>> from hf_autoencoders import AutoencoderImageProcessorPil
     >>> describe_processor(AutoencoderImageProcessorPil(size={"height": 64, "width": 64}))
@@ -58,7 +58,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What two protocols disagree in, a text for each; [] where metrics compare.
+    """The differences of two protocols, as texts; []: their metrics can be compared.
 
     >>> protocol_differences({"net": "digits", "pictures": 440}, {"net": "digits", "pictures": 300})
     ['pictures: 440 and 300']

@@ -59,7 +59,7 @@ class Subject:
 
     @torch.no_grad()
     def reconstructed(self) -> Iterator[Reconstructed]:
-        """All held-out pictures with their reconstructions, of which those that are kept are not made again."""
+        """All held-out pictures with their reconstructions; those in `reconstructions` are not computed again."""
         bits, kept = self.code_bits, len(self.pixels)
         for start in range(0, len(self.held_out), self.batch):
             numbers = torch.arange(start, min(start + self.batch, len(self.held_out)))
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def code_bits(self) -> float | None:
-        """Of the codes of one picture; None of a model without codes."""
+        """Bits of the codes of one picture; None for a model without codes."""
         if not self.has_codes:
             return None
         return self.image_tokens[0].numel() * math.log2(self.model.codebook_size)

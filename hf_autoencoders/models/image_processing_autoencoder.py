@@ -44,6 +44,7 @@ from .image_reading import (
     to_levels,
     warn_of_masks,
 )
+from .pixels import round_levels
 
 
 class AutoencoderImageProcessorKwargs(ImagesKwargs, total=False):
@@ -107,7 +108,7 @@ class _AutoencoderImageProcessing:
         torch.Size([1, 1, 28, 28])
         """
         levels = {"do_rescale": True, "rescale_factor": 1.0, "do_normalize": False}  # stays on 0..255
-        return _to_byte(self.preprocess(images, **{**kwargs, **levels}, return_tensors="pt")["pixel_values"])
+        return round_levels(self.preprocess(images, **{**kwargs, **levels}, return_tensors="pt")["pixel_values"])
 
     def postprocess(self, pixel_values: Tensor | np.ndarray | list, output_type: str = "pil") -> Any:
         """The way back from `pixel_values` (N, C, H, W) or (C, H, W), clamped to the pixel range.
@@ -122,7 +123,7 @@ class _AutoencoderImageProcessing:
             return unit
         if output_type == "np":
             return unit.permute(0, 2, 3, 1).cpu().numpy()
-        return [_to_pil(picture) for picture in _to_byte(unit * 255).cpu()]
+        return [_to_pil(picture) for picture in round_levels(unit * 255).cpu()]
 
     def to_dict(self) -> dict[str, Any]:
         """Names both classes for remote loading: `save_pretrained` alone names the saved one, useless elsewhere."""
@@ -379,10 +380,6 @@ def _as_pixel_batch(pixels: Tensor | np.ndarray | list) -> Tensor:
     if pixels.isnan().any():
         raise ValueError("`pixel_values` contain NaN.")
     return pixels
-
-
-def _to_byte(levels: Tensor) -> Tensor:
-    return levels if levels.dtype == torch.uint8 else levels.round().clamp(0, 255).to(torch.uint8)
 
 
 def _to_pil(picture: Tensor) -> PIL.Image.Image:

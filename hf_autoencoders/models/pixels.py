@@ -47,4 +47,9 @@ def warn_of_range(pixel_values: Tensor) -> bool:
 
 def to_bytes(pixels: Tensor) -> Tensor:
     """Pixels in [-1, 1] to grey levels 0..255, clamped and rounded: any shape -> the same, uint8."""
-    return ((pixels.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return round_levels((pixels.detach().float() + 1) * 127.5)
+
+
+def round_levels(levels: Tensor) -> Tensor:
+    """Grey levels as floats to bytes, rounded and clamped to 0..255: any shape -> the same, uint8. Bytes stay."""
+    return levels if levels.dtype == torch.uint8 else levels.round().clamp(0, 255).to(torch.uint8)

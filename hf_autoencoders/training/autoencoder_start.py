@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Training on from a saved autoencoder: its config with what may change of it, and which parts stay as they are."""
+"""Training on from a saved autoencoder: what may change in its config, and which parts are not trained."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ PARTS = {
 
 
 def load_autoencoder(arguments: Arguments, load: LoadParent | None) -> Parent | None:
-    """The autoencoder that --init_from names, with what the run says of it; None without it.
+    """The autoencoder that --init_from names, with notes for the screen and metrics.json; None without it.
 
     Raises:
         ValueError: nothing is there, it is of another type, has no decoder, or takes other channels and cannot change.
@@ -44,7 +44,7 @@ def load_autoencoder(arguments: Arguments, load: LoadParent | None) -> Parent | 
         raise ValueError(f"--init_from {name} has no decoder, so it cannot be trained to reconstruct.")
     channels = arguments.model.get("num_channels", config.num_channels)
     changed = how_channels_change(config, channels)
-    # A frozen encoder whose first layer was summed or repeated rounds otherwise, and sees colours otherwise.
+    # Another first layer changes the rounding of a frozen encoder, and what it sees of colours.
     keeps_tokens = set(arguments.run.train_only) == {"decoder"} and changed is None
     if changed is not None:
         parent.notes.append(changed)
@@ -56,7 +56,7 @@ def load_autoencoder(arguments: Arguments, load: LoadParent | None) -> Parent | 
 
 
 def train_on(parent: PreTrainedModel, arguments: Arguments, image_size: int | list[int]) -> PreTrainedModel:
-    """A model with the parent's weights, for pictures of `image_size`, with what the user changed of it.
+    """A model with the parent's weights, for pictures of `image_size`, with the user's changes.
 
     Raises:
         ValueError: a knob that would change the net, or a size that it does not take.
@@ -79,7 +79,7 @@ def train_parts(model: PreTrainedModel, parts: Sequence[str]) -> None:
     """Freezes everything but `parts` of the model: encoder, codebook, decoder. No part named: all are trained.
 
     Raises:
-        ValueError: an unknown part, or nothing in it that gradients could train.
+        ValueError: an unknown part, or a part without weights that have gradients.
     """
     if not parts:
         return
@@ -89,6 +89,6 @@ def train_parts(model: PreTrainedModel, parts: Sequence[str]) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in trained)
     if "codebook" not in parts:
-        model.freeze_codebook = True  # averages and revival leave it alone, too
+        model.freeze_codebook = True  # averages and revival do not change it, either
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"--train_only {' '.join(parts)}: this model has no weights there that gradients train.")

@@ -16,13 +16,13 @@ LINEAR_LIKELIHOODS = ("mse", "l1")  # whose mean picture is the decoder's output
 
 
 def how_channels_change(config: PreTrainedConfig, channels: int) -> str | None:
-    """In words; None where they stay.
+    """The change in words; None if the number of channels stays.
 
     Args:
         config: of the trained model. channels: of the new one.
 
     Raises:
-        ValueError: neither of both is 1, or the likelihood's mean picture is no linear map of the decoder's output.
+        ValueError: neither number is 1, or the likelihood's mean picture is not a linear map of the decoder's output.
     """
     before, loss = config.num_channels, config.reconstruction_loss
     if channels == before:
@@ -30,7 +30,7 @@ def how_channels_change(config: PreTrainedConfig, channels: int) -> str | None:
     if channels < 1 or 1 not in (before, channels):
         raise ValueError(
             f"--num_channels {channels}: the net of --init_from has {before}. One channel can become several, and "
-            "several can become one; nothing else keeps what it learned."
+            "several can become one; other changes would lose what it learned."
         )
     if channels > 1:
         return (
@@ -40,14 +40,14 @@ def how_channels_change(config: PreTrainedConfig, channels: int) -> str | None:
     if loss not in LINEAR_LIKELIHOODS:
         raise ValueError(
             f"--num_channels 1: the net of --init_from has {before} and reconstruction_loss {loss}, whose mean picture "
-            "is no linear map of what the decoder says, so its channels cannot be averaged; those of "
+            "is not a linear map of the decoder's output, so its channels cannot be averaged; those of "
             f"{' and '.join(LINEAR_LIKELIHOODS)} can."
         )
     return f"{before} channels become 1: the first layer's weights are summed over them, the last layer's averaged"
 
 
 def change_channels(model: PreTrainedModel, channels: int) -> dict[str, Tensor]:
-    """The state dict of `model` for pictures of `channels`, as `how_channels_change` says. Its own if they stay."""
+    """The state dict of `model` for pictures of `channels`, as `how_channels_change` says; unchanged if they stay."""
     state, before = dict(model.state_dict()), model.config.num_channels
     if channels == before:
         return state
@@ -55,7 +55,7 @@ def change_channels(model: PreTrainedModel, channels: int) -> dict[str, Tensor]:
     first, last = model.get_input_embeddings(), model.decoder.output_layer
     weight, share = f"{names[first]}.weight", before / channels  # a sum over equal channels stays what it was
     state[weight] = _of_channels(state[weight], 1, 1, before, channels) * share
-    maps = model.config.decoder_out_channels // before  # that the likelihood has of a channel, one behind the other
+    maps = model.config.decoder_out_channels // before  # of each channel, for the likelihood; they lie side by side
     for part in ("weight", "bias"):
         axis = 1 if part == "weight" and isinstance(last, nn.ConvTranspose2d) else 0
         name = f"{names[last]}.{part}"

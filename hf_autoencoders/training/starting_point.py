@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""Training on from a saved model, whatever the task: what may change, what is refused, and what the record says.
+"""Training on from a saved model, for every task: what may change, what is refused, and what the record says.
 
 parent = load_parent(arguments, load)                       # of --init_from; None without it
 knobs = settle_knobs(arguments, own, may_change)            # the parent's, or the user's where they may change
@@ -29,11 +29,11 @@ class Parent:
     """The saved model that --init_from names.
 
     Attributes:
-        name: a Hub id; of a folder or file its own name: records are published, and where it lies concerns nobody.
-        revision: that the user asked for, on the Hub.
+        name: a Hub id, or the last part of a path: records are published, and the whole path is private.
+        revision: the one on the Hub that the user asked for.
         fingerprint: `weights_fingerprint` of it.
-        model: with all of its weights, until `hand_over`.
-        notes: lines on what the run changes of it. facts: what metrics.json says of that.
+        model: with all of its weights; None after `hand_over`.
+        notes: lines on what the run changes in it. facts: the same for metrics.json.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Parent:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def hand_over(self) -> nn.Module:
-        """The model, once: from then on the run's own model has its weights, and nothing keeps them twice."""
+        """Returns the model, once: the run's own model gets its weights, and no second copy stays in memory."""
         model, self.model = self.model, None
         assert model is not None, "the parent was handed over already"
         return model
@@ -57,7 +57,7 @@ def load_parent(arguments: Arguments, load: LoadParent) -> Parent | None:
         load: gives the model under a folder, a file or a Hub id, at a revision.
 
     Raises:
-        ValueError: nothing is there that `load` takes, or its weights are no numbers.
+        ValueError: nothing is there that `load` can read, or its weights hold NaN.
     """
     name, revision = arguments.run.init_from, arguments.run.init_revision
     if name is None:
@@ -69,14 +69,14 @@ def load_parent(arguments: Arguments, load: LoadParent) -> Parent | None:
 
 
 def settle_knobs(arguments: Arguments, own: Mapping[str, Any], may_change: Collection[str]) -> dict[str, Any]:
-    """The knobs in `own` as this run has them: the parent's, or the user's where they may change.
+    """The knobs in `own` for this run: the user's where they may change, else the parent's.
 
     Args:
-        own: knobs of the model, by name, with what the parent was made with.
-        may_change: those that change neither the net nor what its weights mean.
+        own: name -> value of the knobs of the model with which the parent was made.
+        may_change: names of knobs that change neither the net nor the meaning of its weights.
 
     Raises:
-        ValueError: the user set one of the others to something else.
+        ValueError: the user gave another value for one of the others.
     """
     asked = {name: arguments.model[name] for name in own if name in arguments.model and name in arguments.given}
     refused = sorted(name for name in asked if name not in may_change and not same_value(asked[name], own[name]))
@@ -126,7 +126,7 @@ def base_model_of(record: Mapping[str, Any]) -> str | None:
 
 
 def parent_on_card(record: Mapping[str, Any]) -> str:
-    """Sentences of Markdown on what was trained on from; "" of a run that started from random weights."""
+    """Sentences of Markdown on the parent; "" for a run that started from random weights."""
     parent = record.get("parent")
     if not parent:
         return ""
