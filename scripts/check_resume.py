@@ -4,8 +4,8 @@
     python scripts/check_resume.py --moments 20 [--processes 2] [-- FLAGS OF train.py]
 
 A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest. After one to four kills it may run
-to its end. A kill waits for an event and not for a time, so that a busy machine changes nothing: the start of the run, a
-line of its log, the writing of a checkpoint, the saving and evaluation at the end. Then everything in the folder except
+to its end. A kill waits for an event and not for a time, so that a busy machine changes nothing: the start of the run,
+a line of its log, the writing of a checkpoint, the saving and evaluation at the end. Then everything in the folder except
 times and commands must equal that of the unbroken run: model, config.json, checkpoints, log, metrics, pictures.
 """
 
@@ -92,7 +92,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 
 def choose(folder: Path, whole: Path, duration: float, rng: random.Random) -> tuple[tuple, Callable]:
-    """Returns ((kind, number) of the event that a kill waits for, a test for it). `duration`: seconds of a whole run."""
+    """Returns ((kind, number) of the event that a kill waits for, a test for it). `duration`: seconds of a run."""
     began, last = time.monotonic(), steps_saved(whole)[-1]
     lines, wanted = lines_of_log(folder), lines_of_log(whole)
     delay = rng.uniform(0, duration / 2)
