@@ -5,8 +5,8 @@
 
 A run is killed with SIGKILL, launcher and workers, and resumed with --resume latest. After one to four kills it may run
 to its end. A kill waits for an event and not for a time, so that a busy machine changes nothing: the start of the run,
-a line of its log, the writing of a checkpoint, the saving and evaluation at the end. Then everything in the folder except
-times and commands must equal that of the unbroken run: model, config.json, checkpoints, log, metrics, pictures.
+a line of its log, the writing of a checkpoint, the saving and evaluation at the end. Then everything in the folder
+except times and commands must equal that of the unbroken run: model, config.json, checkpoints, log, metrics, pictures.
 """
 
 import argparse
