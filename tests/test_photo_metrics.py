@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
-from training_runs import ROOT, load_script, tiny, train_here
+from training_runs import ROOT, finish, load_script, start, tiny, train_here
 
 from hf_autoencoders import __version__
 from hf_autoencoders.evaluation.jpeg import jpeg_file, jpeg_of_batch, jpeg_within, scan_bits
@@ -238,3 +238,18 @@ def test_a_discriminator_of_grey_pictures_trains(tmp_path):
     game = "--adversarial_weight 0.1 --discriminator_start 0 --adversarial_start 0 --max_train_steps 2"
     few = ("--max_train_samples", 32, "--max_eval_samples", 4)
     assert train_here(tiny("ae", tmp_path / "run", *game.split(), *few, "--cpu")) == 0
+
+
+def test_two_processes_measure_like_one(tmp_path):
+    knobs = ("--max_train_steps", 1, "--learning_rate", 0, "--max_train_samples", 64, "--max_eval_samples", 21)
+    records = []
+    for processes, batch in ((1, 32), (2, 16)):
+        folder = tmp_path / str(processes)
+        flags = tiny("vqvae", folder, *knobs, "--train_batch_size", batch, "--feature_model", "digits")
+        code, _, errors = finish(start(flags, processes=processes))
+        assert code == 0, errors
+        records.append(json.loads((folder / "metrics.json").read_text()))
+    one, two = records
+    assert protocol_differences(one["protocol"], two["protocol"]) == [] and one["protocol"]["pictures"] == 21
+    for name in ("perceptual_distance", "frechet_distance", "kid", "jpeg_psnr", "jpeg_kid", "halves_frechet_distance"):
+        assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4, abs=1e-7), name
