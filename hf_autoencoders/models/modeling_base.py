@@ -18,6 +18,7 @@ from .codebook_tensors import initialize as initialize_codebook
 from .forward_outputs import DecoderOutput
 from .losses import LIKELIHOODS
 from .losses import initialize as initialize_likelihood
+from .memory_format import as_net_computes
 from .model_card import WritesItsCard
 from .noise import device_of
 from .pixels import check_pixels, warn_of_range
@@ -140,14 +141,19 @@ class AutoencoderPreTrainedModel(WithTiling, WritesItsCard, PreTrainedModel):
     def encode_pixels(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> what the encoder says, (B, latent_width, h, w)."""
         self.check_pixels(pixel_values)
-        pixels = pixel_values.to(compute_dtype(self.encoder, pixel_values))
-        return self.by_tiles(lambda x: self.quant_conv(self.encoder(x)), pixels, 1, self.downsample_factor)
+        pixels = self.as_net_computes(pixel_values.to(compute_dtype(self.encoder, pixel_values)))
+        return self.by_tiles(lambda x: self.quant_conv(self.encoder(x)), pixels, 1, self.downsample_factor).contiguous()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
         self.check_has_decoder()
-        latents = latents.to(compute_dtype(self.decoder, latents))
-        return self.by_tiles(lambda z: self.decoder(self.post_quant_conv(z)), latents, self.downsample_factor, 1)
+        latents = self.as_net_computes(latents.to(compute_dtype(self.decoder, latents)))
+        pictures = self.by_tiles(lambda z: self.decoder(self.post_quant_conv(z)), latents, self.downsample_factor, 1)
+        return pictures.contiguous()
+
+    def as_net_computes(self, values: Tensor) -> Tensor:
+        """Pixels or latents, in the order in memory in which the net is fastest; what leaves it is contiguous."""
+        return as_net_computes(values, self.config.backbone, self.training)
 
     def decode(
         self,
