@@ -14,7 +14,7 @@ from ..hub.cards import RunError
 from ..hub.publish import PublishError
 from ..own_process import as_typed, typed_name
 from ..priors.token_records import TokenDatasetError
-from ..training.launch import complain
+from ..training.launch import complain, keep_freed_memory
 from ..training.logs import TrainingDiverged
 
 
@@ -86,6 +86,7 @@ def run_command(command: str, read: Callable[[], Typed], work: Callable[[Typed],
         work: is given the knobs.
     """
     with Boundary(command) as boundary:
+        keep_freed_memory()
         knobs = read()
         boundary.everywhere = True  # from here on a single process can fail
         work(knobs)

@@ -75,6 +75,11 @@ def offers_importance_weights(model: nn.Module) -> bool:
     return hasattr(model, "log_importance_weights")
 
 
+def in_float64(values: Tensor) -> Tensor:
+    """`values` on the CPU, in float64, which Apple's GPUs do not have."""
+    return values.cpu().double()
+
+
 @torch.no_grad()
 def elbo(model: nn.Module, pixel_values: Tensor, generator: Generators = None) -> Tensor:
     """E_q[ln p(x|z)] - KL(q(z|x) || p(z)) by one draw of z, the KL exact; (B,) float64 in nats. Kingma & Welling 2014.
@@ -86,7 +91,7 @@ def elbo(model: nn.Module, pixel_values: Tensor, generator: Generators = None) -
     """
     posterior = model.encode(pixel_values, return_dict=True).latent_dist
     logits = model.decode_latents(posterior.sample(generator))
-    return -(model.negative_log_likelihood(logits, pixel_values).double() + posterior.kl().double())
+    return -(in_float64(model.negative_log_likelihood(logits, pixel_values)) + in_float64(posterior.kl()))
 
 
 class LogMeanExp:
@@ -105,7 +110,7 @@ class LogMeanExp:
 
     def add(self, log_weights: Tensor) -> None:
         """`log_weights`: (samples, B)."""
-        part = log_weights.double().logsumexp(0)
+        part = in_float64(log_weights).logsumexp(0)
         self.total = part if self.total is None else torch.logaddexp(self.total, part)
         self.count += len(log_weights)
 
@@ -150,7 +155,7 @@ def bound_of_few(
     """L_k of pictures of which `together` samples each are decoded at once; (B,) float64."""
     batch = len(pixel_values)
     # Whole batches one after the other, so that draws come in the same order however many are decoded together.
-    repeated = pixel_values.repeat(together, 1, 1, 1)  # (together * B, C, H, W)
+    repeated = pixel_values if batch == 1 else pixel_values.repeat(together, 1, 1, 1)  # (together * B, C, H, W)
     posterior = model.encode(pixel_values, return_dict=True).latent_dist
     posterior = type(posterior)(posterior.parameters.repeat(together, 1, 1, 1))
     mean = LogMeanExp()
@@ -195,7 +200,7 @@ def measure_latent_use(model: nn.Module, batches: Iterable[Tensor]) -> LatentUse
     count, kl, total, square = 0, 0.0, 0.0, 0.0
     for pixel_values in batches:
         posterior = model.encode(pixel_values, return_dict=True).latent_dist
-        mean, logvar = posterior.mean.double(), posterior.logvar.double()
+        mean, logvar = in_float64(posterior.mean), in_float64(posterior.logvar)
         kl = kl + 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(0)
         total, square, count = total + mean.sum(0), square + mean.square().sum(0), count + len(mean)
     if count < 2:
@@ -309,7 +314,7 @@ def description_length(
         output = draw(model, pixel_values, generators, deterministic=code_nats is not None)
         nats, prior = rate_of(output, code_nats)
         batch, dimensions = len(pixel_values), pixel_values[0].numel()
-        reconstruction += batch * output.negative_log_likelihood.double().item()
+        reconstruction += batch * output.negative_log_likelihood.item()
         rate, images = rate + batch * nats, images + batch
         kinds.add(likelihood_kind(model.config.reconstruction_loss, pixel_values))
     if not images:
@@ -338,10 +343,10 @@ def rate_of(output, code_nats: Callable[[Tensor], Tensor] | None) -> tuple[float
     if code_nats is not None:
         if tokens is None:
             raise ValueError("`code_nats` is the learned prior of image tokens, but this model gives no image tokens.")
-        return code_nats(tokens).double().mean().item(), "learned codes"
+        return in_float64(code_nats(tokens)).mean().item(), "learned codes"
     if getattr(output, "kl", None) is None:
         return 0.0, "none"
-    return output.kl.double().item(), "N(0, I)" if tokens is None else "uniform codes"
+    return output.kl.item(), "N(0, I)" if tokens is None else "uniform codes"
 
 
 def mean_importance_bound(

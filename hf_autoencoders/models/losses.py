@@ -23,6 +23,9 @@ MIN_LOG_SCALE = -7.0
 START_LOG_VARIANCE = -5.0  # of a learned variance of pixels in [0, 1]: 22 dB
 
 
+EXACT_SOFTPLUS = 40.0  # beyond it ln(1 + e^l) = l in float64, too
+
+
 def sum_per_image(values: Tensor) -> Tensor:
     """(B, ...) -> (B,)"""
     return values.flatten(1).sum(1)
@@ -49,8 +52,16 @@ def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * sum_per_image((z - mean).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
 
 
+def standard_normal_log_density(z: Tensor) -> Tensor:
+    """ln N(z; 0, I) in nats, summed over everything but the first axis, shape (B,)."""
+    return -0.5 * sum_per_image(z.square() + math.log(2 * math.pi))
+
+
 class Likelihood(nn.Module):
-    """What the decoder's output says of a picture. A subclass gives `mean`, `elementwise` and `logits_from_mean`."""
+    """What the decoder's output says of a picture. A subclass gives `mean`, `elementwise` and `logits_from_mean`.
+
+    One picture x (1, C, H, W) can stand beside the logits (B, C, H, W) of many draws.
+    """
 
     def __init__(self, config):
         super().__init__()
@@ -72,7 +83,8 @@ class Bernoulli(Likelihood):
         return 2 * logits.sigmoid() - 1
 
     def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+        # ln(1 + e^l) - x l. torch's own binary cross-entropy takes 2.5 times as long, and one x for each row of logits.
+        return torch.addcmul(F.softplus(logits, threshold=EXACT_SOFTPLUS), x, logits, value=-1)
 
     def logits_from_mean(self, x: Tensor) -> Tensor:
         """The decoder output (C, ...) whose mean is `x` in [0, 1]; for the output bias."""

@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_vae import VAEConfig
 from .forward_outputs import returns_what_is_asked
-from .losses import gaussian_log_density, kl_to_standard_normal
+from .losses import gaussian_log_density, kl_to_standard_normal, standard_normal_log_density
 from .modeling_base import AutoencoderPreTrainedModel
 from .noise import draw_noise, draw_normal
 from .precision import at_least_float32
@@ -91,8 +91,7 @@ class VAEOutput(ModelOutput):
 def log_importance_weights(posterior: DiagonalGaussian, z: Tensor, nll: Tensor) -> Tensor:
     """ln p(x|z) + ln p(z) - ln q(z|x) in nats per image, (B,), from z (B, ...) and nll = -ln p(x|z), (B,)."""
     z = at_least_float32(z)
-    log_prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
-    return log_prior - nll - posterior.log_prob(z)
+    return standard_normal_log_density(z) - nll - posterior.log_prob(z)
 
 
 def importance_bound(log_weights: Tensor, k: int) -> Tensor:
@@ -171,7 +170,10 @@ class VAEModel(AutoencoderPreTrainedModel):
         return {"loss": loss, "negative_log_likelihood": nll.mean(), "kl": kl}
 
     def log_importance_weights(self, posterior: DiagonalGaussian, pixel_values: Tensor, generator=None) -> Tensor:
-        """ln p(x|z) + ln p(z) - ln q(z|x) at one z ~ q(z|x) for each row, in nats per image, (B,)."""
+        """ln p(x|z) + ln p(z) - ln q(z|x) at one z ~ q(z|x) for each row of `posterior`, in nats per image, (B,).
+
+        `pixel_values`: as many rows, or one picture for all of them.
+        """
         z = posterior.sample(generator)
         nll = self.negative_log_likelihood(self.decode_latents(z), pixel_values)
         return log_importance_weights(posterior, z, nll)

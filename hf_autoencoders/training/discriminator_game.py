@@ -113,8 +113,8 @@ class DiscriminatorGame(Adversary):
             loss = loss + knobs.r1_weight / 2 * gradient_penalty(real, pixels)
         self.seen.append(torch.stack([real.detach().mean(), fake.detach().mean()]))
         return loss, {
-            "discriminator_accuracy_real": (real > 0).double().mean().to(real.dtype),
-            "discriminator_accuracy_fake": (fake < 0).double().mean().to(fake.dtype),
+            "discriminator_accuracy_real": (real > 0).float().mean().to(real.dtype),
+            "discriminator_accuracy_fake": (fake < 0).float().mean().to(fake.dtype),
             **self.measured,
         }
 
