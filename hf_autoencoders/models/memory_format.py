@@ -20,10 +20,10 @@ def as_net_computes(values: Tensor, backbone: str, training: bool) -> Tensor:
     """(B, C, H, W), in the order in memory in which the `backbone` is fastest. A graph that is recorded keeps its own:
     compilers choose for themselves."""
     slower = backbone in NOT_CONVOLUTIONAL or (training and backbone in NORMALISES_GROUPS and is_on_cpu(values))
-    return values if slower or not may_be_read(values) else channels_last(values)
+    return values if slower or not may_be_read(values) else with_channels_last(values)
 
 
-def channels_last(values: Tensor) -> Tensor:
+def with_channels_last(values: Tensor) -> Tensor:
     """Of one channel both orders are the same memory; the strides returned say channels last all the same."""
     if values.shape[1] == 1:
         return values.squeeze(1).unsqueeze(3).permute(0, 3, 1, 2)
