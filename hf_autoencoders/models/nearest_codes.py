@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .cpu_products import fastest_product
 from .precision import exact_dtype, float32_island, may_be_read
 
 
 TILE = 128  # codes whose scores are reduced together: amax over 128 is 9 times as fast as argmax over 8192 (CPU)
-SCORES_AT_ONCE = 2**22  # entries of one block, 16 MiB: half of it costs 6 %, twice of it gains nothing (CPU)
+SCORES_AT_ONCE = 2**21  # entries of one block, 8 MiB: half or twice of it costs 6 to 90 % in some shape (CPU)
 SHARE_OF_MEMORY = 64  # an accelerator may use 1/64 of its memory for one block: 1.2 GiB of 80
 LEAST_ROWS = 64  # of a block, however many codes: with fewer, reading the codebook costs more than the product
 PAIRS_AT_ONCE = 2**20  # float64 entries of one chunk of exact distances
@@ -104,17 +105,17 @@ def _nearest_on_cpu(latents: Tensor, codebook: Tensor) -> Tensor:
     # A score's error is below (D + 4) roundings of its terms (Higham, Accuracy and Stability, 3.1); two scores differ.
     roundoff = (latents.shape[1] + 4) * torch.finfo(latents.dtype).eps
     rows = rows_at_once(centred, SCORES_AT_ONCE)
-    buffer = latents.new_empty(min(rows, latents.shape[0]), centred.shape[0])
+    product = fastest_product(latents[:rows], centred)
     for start in range(0, latents.shape[0], rows):
         block = latents[start : start + rows] - centre
-        scores = torch.addmm(offsets, block, centred.t(), out=buffer[: block.shape[0]])
+        scores = product(offsets, block, centred)
         codes[start : start + rows], margin = _best_and_margin(scores, tile)
         bound = roundoff * (block.norm(dim=1) + longest / 2) * longest
         in_doubt[start : start + rows] = margin <= bound
     doubtful = in_doubt.nonzero().squeeze(1)
     for rows_left in doubtful.split(LEAST_ROWS):
         block = latents[rows_left]
-        scores = torch.addmm(offsets, block - centre, centred.t(), out=buffer[: block.shape[0]])
+        scores = product(offsets, block - centre, centred)
         bound = roundoff * ((block - centre).norm(dim=1) + longest / 2) * longest
         codes[rows_left] = _nearest_exactly(block, codebook, scores[:, :size], bound)
     return codes.clamp_(max=size - 1)  # a row of NaN may point into the padding

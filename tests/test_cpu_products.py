@@ -1,0 +1,102 @@
+# Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
+"""Which product the look-up asks for is measured once, and changes no code."""
+
+import pytest
+import torch
+
+from hf_autoencoders.models import cpu_products, nearest_codes
+from hf_autoencoders.models.cpu_products import by_onednn, by_torch, fastest_product
+
+
+needs_onednn = pytest.mark.skipif(not cpu_products.has_onednn(), reason="this build of torch has no oneDNN")
+
+
+@pytest.fixture
+def nothing_chosen(monkeypatch):
+    monkeypatch.setattr(cpu_products, "chosen", {})
+
+
+def drawn(rows: int, dim: int, seed: int) -> torch.Tensor:
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def cases() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Name -> vectors (N, D), codes (K, D): ties, margins below rounding, and numbers of every size."""
+    z, codes = drawn(300, 24, 0), drawn(500, 24, 1)
+    sizes = 10.0 ** torch.linspace(-15, 15, 300)[:, None]
+    broken = z.clone()
+    broken[::7, 3] = torch.nan
+    broken[::11, 5] = torch.inf
+    return {
+        "drawn": (z, codes),
+        "each code twice": (z, codes[:250].repeat(2, 1)),
+        "vectors that are codes": (codes[:300], codes),
+        "midway between two codes": ((codes[:250] + codes[250:]) / 2, codes),
+        "codes that differ in the last bit": (z, torch.cat([codes, codes * (1 + 2**-23)])),
+        "a common offset": (z + 1e4, codes + 1e4),
+        "tiny": (z * 1e-18, codes * 1e-18),
+        "huge": (z * 1e18, codes * 1e18),
+        "vectors of all sizes": (z * sizes, codes),
+        "codes of all sizes": (z, codes * 10.0 ** torch.linspace(-15, 15, 500)[:, None]),
+        "not finite": (broken, codes),
+        "one code": (z, codes[:1]),
+    }
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_both_products_find_the_same_codes(name, precision, monkeypatch):
+    latents, codebook = cases()[name]
+    found = []
+    for product in (by_torch, by_onednn):
+        monkeypatch.setattr(nearest_codes, "fastest_product", lambda rows, codes, product=product: product)
+        torch.set_float32_matmul_precision(precision)
+        try:
+            found.append(nearest_codes.nearest_codes(latents, codebook))
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    whole = latents.isfinite().all(1)
+    assert torch.equal(found[0][whole], found[1][whole])
+    assert all(int(codes.min()) >= 0 and int(codes.max()) < len(codebook) for codes in found)
+
+
+@needs_onednn
+def test_the_products_agree_to_rounding():
+    offsets, rows, codes = drawn(1, 90, 2)[0], drawn(70, 33, 3), drawn(90, 33, 4)
+    exact = offsets.double() + rows.double() @ codes.double().t()
+    for product in (by_torch, by_onednn):
+        torch.testing.assert_close(product(offsets, rows, codes).double(), exact, atol=1e-4, rtol=0)
+
+
+@needs_onednn
+@pytest.mark.parametrize("seconds, wins", [((0.5, 1.0), by_onednn), ((0.95, 1.0), by_torch), ((2.0, 1.0), by_torch)])
+def test_a_class_of_shapes_is_measured_once(seconds, wins, monkeypatch, nothing_chosen):
+    measured = []
+    monkeypatch.setattr(cpu_products, "shortest_times", lambda *given: measured.append(given) or list(seconds))
+    rows, codes = torch.zeros(1024, 32), torch.zeros(1024, 32)
+    assert fastest_product(rows, codes) is wins
+    assert fastest_product(rows[:-100], codes) is wins and len(measured) == 2  # 924 rows are another class
+    assert fastest_product(rows[:-200], codes) is wins and len(measured) == 2
+
+
+@pytest.mark.parametrize(
+    "rows, codes",
+    [(torch.zeros(8, 16), torch.zeros(8, 16)), (torch.zeros(1024, 16).double(), torch.zeros(1024, 16).double())],
+)
+def test_small_and_float64_products_are_not_measured(rows, codes, nothing_chosen):
+    assert fastest_product(rows, codes) is by_torch and not cpu_products.chosen
+
+
+def test_a_torch_without_onednn_multiplies_by_itself(monkeypatch, nothing_chosen):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert fastest_product(torch.zeros(1024, 64), torch.zeros(1024, 64)) is by_torch
+
+
+@needs_onednn
+def test_measuring_takes_the_shortest_of_rounds_in_turns(monkeypatch):
+    clock, calls = iter(range(100)), []
+    monkeypatch.setattr(cpu_products.time, "perf_counter", lambda: next(clock))
+    products = [lambda *_: calls.append("a"), lambda *_: (calls.append("b"), next(clock))]
+    assert cpu_products.shortest_times(products, torch.zeros(2, 2), torch.zeros(2, 2)) == [1, 2]
+    assert calls == ["a", "b"] * (cpu_products.ROUNDS + 1)
