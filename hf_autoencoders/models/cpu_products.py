@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The fastest float32 product of this CPU, found by measuring, once for each class of shapes.
 
-torch multiplies float32 matrices by MKL, which keeps its AVX-512 code for Intel's CPUs: one core of an AMD EPYC gets 75 to
-100 GFLOP/s from it, and 170 to 210 from oneDNN, which torch has for convolutions. Which one is asked may change the last
-bits of a product, so it serves only where no result hangs on them.
+torch multiplies float32 matrices by MKL, which keeps its AVX-512 code for Intel's CPUs: one core of an AMD EPYC gets
+75 to 100 GFLOP/s from it, and 170 to 210 from oneDNN, which torch has for convolutions. Which one is asked may change
+the last bits of a product, so it serves only where no result hangs on them.
 """
 
 import time
