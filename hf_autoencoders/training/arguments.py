@@ -131,6 +131,7 @@ class TrainingArguments:
     mixed_precision: Literal["no", "fp16", "bf16"] | None = knob(
         None, "no, bf16 or fp16 (default: what the launcher says)"
     )
+    compile: bool = knob(False, "torch.compile the step: slow first steps; on a CPU later ones are no faster")
     gradient_checkpointing: bool = knob(False, "recompute activations in the backward pass: less memory, more time")
     ema_weights: float | None = knob(
         None, "decay of a moving average of the weights; the average is evaluated and saved (DALL-E: 0.999)"

@@ -16,6 +16,7 @@ from .adversary import Adversary
 from .arguments import FIXED, Arguments, TrainingArguments
 from .batches import BatchPlan, training_batches
 from .checkpoints import Checkpoints
+from .compilation import compile_step
 from .ema import AveragedWeights
 from .engine import Run, changed_knobs, check_data, load_checkpoint
 from .folder import FolderLock, check_folder, claim_folder
@@ -101,6 +102,8 @@ def assemble(
     training = arguments.training
     steps_per_epoch, batches = plan_batches(arguments, accelerator, task)
     total = training.max_train_steps or max(1, round(training.num_train_epochs * steps_per_epoch))
+    if training.compile:
+        compile_step(accelerator, model)
     model, optimizer = accelerator.prepare(model, build_optimizer(accelerator, model, training))
     register_methods(model)
     if adversary is not None:
