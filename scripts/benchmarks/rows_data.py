@@ -45,9 +45,9 @@ def data_sets(given: argparse.Namespace, place: Path) -> dict[str, tuple[str, Pa
     """Name of the data set -> its net and its folder."""
     count = 300 if given.tiny else 10_000
     write_parquet(mnist_like(count), place / "mnist")
-    sets = {f"MNIST's size, parquet, {count}": ("MNIST", place / "mnist")}
+    sets = {"parquet of MNIST's size": ("MNIST", place / "mnist")}
     if given.photographs:
-        sets["photographs, JPEG or PNG files"] = ("photographs", given.photographs)
+        sets["files of photographs"] = ("photographs", given.photographs)
     return sets
 
 
@@ -112,7 +112,7 @@ def encoding_of(name: str, model: Path, folder: Path, out: Path, given: argparse
         timings["encode_dataset.py"].wall.append(1e3 * (time.perf_counter() - wall))
         timings["encoding alone"].cpu.append(1e3 * Clock.cpu)
         timings["encoding alone"].wall.append(1e3 * Clock.wall)
-    case = Case(f"{name} pictures, {WORKERS} workers", timings)
+    case = Case(f"{name}, {WORKERS} workers", timings)
     case.claim(
         "of the bare speed of encoding, given a core for the workers", sorted(shares)[len(shares) // 2], ">=", 0.85
     )
