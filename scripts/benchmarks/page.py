@@ -8,6 +8,7 @@ import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 
 from measure import ROOT, Case
 
@@ -100,10 +101,6 @@ def timing_line(way: str, timing: dict | None, every: dict) -> str:
     ratio = median(timing["cpu"]) / median(first["cpu"])
     times = f"{figure(median(timing['cpu']))} | {figure(min(timing['cpu']))} | {figure(median(timing['wall']))}"
     return f"| {way} | {times} | {'' if timing is first else f'{ratio:.2f} x'} |"
-
-
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def figure(value: float) -> str:
