@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_missed_agrees_with_the_numbers(entry):
         assert not entry["missed"]
         return
     compared, target, minutes = goal.groups()
-    target = entry["against"]["measured"] if entry["against"] else float(target)
+    factor = RESULTS_TO_REACH[entry["figure"]].factor
+    target = factor * entry["against"]["measured"] if entry["against"] else float(target)
     reached = eval(f"{entry['measured']!r} {compared} {target!r}")
     assert entry["missed"] == (not reached or minutes is not None and entry["seconds"] > 60 * int(minutes))
 
@@ -158,6 +160,17 @@ def test_a_run_added_twice_is_one_entry_and_another_command_is_a_second_one(runs
     assert len(entries) == 2
     assert entries[1]["command"].endswith("--num_threads=1 --quantizer=vq --output_dir=runs/plain")
     assert list(load_results(root)["runs"]) == ["vqvae-digits"]  # a changed recipe has no card
+
+
+def test_a_comparison_may_ask_for_a_share_of_the_others_number(runs, root, monkeypatch):
+    whole, plain = (read_measured(runs / name, root) for name in NAMES_OF_RUNS)
+    second = plain.run.metrics["mse"]
+    for factor, missed in ((0.01, True), (100.0, False)):
+        figure = replace(RESULTS_TO_REACH["codebook-512-error"], factor=factor)
+        monkeypatch.setitem(RESULTS_TO_REACH, "codebook-512-error", figure)
+        entry = measure("codebook-512-error", whole, plain)
+        assert (entry["missed"], entry["to_reach"]) == (missed, f"< {number(factor * second)}")
+        assert entry["against"]["measured"] == second
 
 
 def test_a_comparison_names_both_runs_and_holds_them_to_its_terms(runs, root, tmp_path):

@@ -54,6 +54,7 @@ class ResultToReach:
         comparison: one of COMPARISONS, between the measured number and `target`; None: nothing to reach.
         target: a number; None: the same metric of another run, `other`.
         other: what the other run is.
+        factor: of the other run's number, which the measured one is compared with.
         needs: other metrics that must have these values, or the figure would be a different one.
         same: knobs that the other run must share; the seed is always one of them.
         minutes: in which the run must be trained, too.
@@ -67,6 +68,7 @@ class ResultToReach:
     comparison: str | None = None
     target: float | None = None
     other: str | None = None
+    factor: float = 1.0
     needs: tuple[tuple[str, float], ...] = ()
     same: tuple[str, ...] = ()
     minutes: float | None = None
@@ -79,6 +81,9 @@ SAME_NET = (
 )  # fmt: skip
 SAME_NET_AND_EPOCHS = (*SAME_NET, "num_train_epochs")
 ERROR = "mean squared error of the test pictures, pixels in [0, 1]"
+SAME_PHOTOS = (*SAME_NET, "max_train_steps", "image_size", "feature_model", "feature_size")
+FRECHET = "Frechet distance of the reconstructed test pictures, features of a net that is not in the loss"
+ENERGY = "gradient energy of the reconstructed test pictures over that of the pictures"
 BURDA = "Burda et al. 2016, table 1"
 DALLE = "Ramesh et al. 2021, appendix A (in words)"
 VQ_WAE = "Vuong et al. 2023, table 1"
@@ -131,6 +136,34 @@ RESULTS_TO_REACH = {
     "dvae-error": ResultToReach(
         "dVAE, MNIST: kl_weight 6.6", "mse", ERROR, "the reconstruction error falls", DALLE,
         "<", other="with kl_weight 0", same=SAME_NET_AND_EPOCHS,
+    ),
+    "photos-perceptual": ResultToReach(
+        "VQ-VAE, photographs of 128 pixels: perceptual loss", "frechet_distance", FRECHET,
+        comparison="<=", other="squared error alone", factor=0.6, same=SAME_PHOTOS,
+    ),
+    "photos-perceptual-error": ResultToReach(
+        "VQ-VAE, photographs of 128 pixels: perceptual loss", "mse", ERROR,
+        comparison="<=", other="squared error alone (0.3 dB are a factor of 1.07)", factor=1.0715, same=SAME_PHOTOS,
+    ),
+    "photos-adversarial": ResultToReach(
+        "VQ-VAE, photographs of 128 pixels: perceptual and adversarial loss", "frechet_distance", FRECHET,
+        comparison="<=", other="squared error alone", factor=0.45, same=SAME_PHOTOS,
+    ),
+    "photos-adversarial-error": ResultToReach(
+        "VQ-VAE, photographs of 128 pixels: perceptual and adversarial loss", "mse", ERROR,
+        comparison="<=", other="squared error alone (1 dB is a factor of 1.26)", factor=1.2589, same=SAME_PHOTOS,
+    ),
+    "photos-adversarial-energy": ResultToReach(
+        "VQ-VAE, photographs of 128 pixels: perceptual and adversarial loss", "gradient_energy", ENERGY,
+        comparison=">=", target=0.8,
+    ),
+    "vae-photos-adversarial": ResultToReach(
+        "VAE, photographs of 128 pixels: perceptual and adversarial loss", "frechet_distance", FRECHET,
+        comparison="<=", other="squared error alone", factor=0.45, same=SAME_PHOTOS,
+    ),
+    "vae-photos-adversarial-error": ResultToReach(
+        "VAE, photographs of 128 pixels: perceptual and adversarial loss", "mse", ERROR,
+        comparison="<=", other="squared error alone (1 dB is a factor of 1.26)", factor=1.2589, same=SAME_PHOTOS,
     ),
     "ae-plane": ResultToReach(
         "AE, 2 numbers a picture, MNIST", "negative_log_likelihood", "cross-entropy, nats per test picture",
@@ -261,6 +294,7 @@ def measure(name: str, measured: Measured, other: Measured | None = None, note: 
     if other is not None:
         target = value_of(figure, other)
         against = {"what": figure.other, "measured": target, **how(figure, other)}
+        target = figure.factor * target
     reached = figure.comparison is None or COMPARISONS[figure.comparison](value, target)
     in_time = figure.minutes is None or measured.run.record["seconds"] <= 60 * figure.minutes
     return {
