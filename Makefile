@@ -1,6 +1,6 @@
 # make train   a VQ-VAE on real handwritten digits, in minutes on a laptop
 # make test    everything that needs no network and no data from elsewhere
-# make lint    ruff: errors and layout
+# make lint    ruff: errors and layout; ty: names, calls and imports
 # make docs    the documentation site, docs/_build/html/index.html; runs the tutorial
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,7 @@ $(VENV)/%-installed: $(VENV)/installed
 lint: $(VENV)/lint-installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ty check --python $(VENV) hf_autoencoders
 
 docs: $(VENV)/docs-installed
 	OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html

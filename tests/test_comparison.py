@@ -57,4 +57,4 @@ def test_the_command_ends_mistakes_with_one_line(run, tmp_path, capsys):
     for words, argument in (("There is no", tmp_path / "none"), ("holds no metrics", tmp_path / "other.json")):
         assert main([str(run), str(argument)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
-        assert words in line and line.startswith("compare: ")
+        assert words in line and line.startswith("hf-autoencoders compare: ")

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(prog="hf-autoencoders compare", description=__doc__)
+    parser = OneLineParser("compare", __doc__)
     parser.add_argument("records", nargs="+", type=Path, help="folders of runs or reports, or files metrics.json")
     return parser.parse_args(argv)
 
@@ -36,7 +36,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     file = path / "metrics.json" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
-            f"There is no {file}: a finished run writes it, and so does evaluate_model.py, into its report."
+            f"There is no {file}: a finished run writes it, and so does hf-autoencoders evaluate_model, into its report."
         )
     record = read_json_object(file)
     if not isinstance(record.get("metrics"), dict):

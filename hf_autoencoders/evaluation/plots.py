@@ -305,7 +305,7 @@ def unit_kl(use: LatentUse, title: str) -> Figure:
     axes.set_xlim(0.3, max(4, len(kl)) + 0.7)
     axes.set_xlabel("latent unit, by its KL")
     axes.set_ylabel("KL to the prior [nats per image]")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_title(title)
     axes.legend()
     return figure

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 
 SHIPPED = Path(__file__).resolve().parents[1] / "commands" / "recipes"
@@ -25,13 +26,13 @@ class NumbersLoader(yaml.SafeLoader):
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.constructor.ConstructorError(problem="references (*name) have no place in a list of knobs")
+            raise ConstructorError(problem="references (*name) have no place in a list of knobs")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-            raise yaml.constructor.ConstructorError(problem=f"{twice[0]!r} is there twice")
+            raise ConstructorError(problem=f"{twice[0]!r} is there twice")
         return super().construct_mapping(node, deep)
 
 
