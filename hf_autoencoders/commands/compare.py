@@ -36,7 +36,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     file = path / "metrics.json" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
-            f"There is no {file}: a finished run writes it, and so does hf-autoencoders evaluate_model, into its report."
+            f"There is no {file}: a finished run writes it, and hf-autoencoders evaluate_model, into its report."
         )
     record = read_json_object(file)
     if not isinstance(record.get("metrics"), dict):
