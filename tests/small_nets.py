@@ -26,7 +26,7 @@ CODES = {"codebook_size": 16, "codebook_dim": 8}
 NETS = {
     "ae-mlp": ("ae", {"backbone": "mlp"}),
     "ae-conv": ("ae", {"learned_variance": True}),
-    "vae-resnet": ("vae", {"backbone": "resnet", "attention_levels": [1]}),
+    "vae-resnet": ("vae", {"backbone": "resnet", "attention_levels": [1], "learned_variance": False}),
     "vqvae-vq": ("vqvae", {"quantizer": "vq", "codebook_init": "data", "revive_dead_codes": True}),
     "vqvae-ema": ("vqvae", {"quantizer": "ema"}),
     "vqvae-simvq": ("vqvae", {"quantizer": "simvq"}),

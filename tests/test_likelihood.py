@@ -46,6 +46,7 @@ def linear_gaussian_vae(wrong_by=0.0):
         hidden_sizes=(),
         latent_channels=UNITS,
         reconstruction_loss="mse",
+        learned_variance=False,
     )
     model = VAEModel(config).double().eval()
     d = SIDE * SIDE

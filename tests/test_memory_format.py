@@ -9,11 +9,17 @@ import torch.nn.functional as F
 from small_nets import NETS, images, make, trained
 from torch import nn
 
+from hf_autoencoders.models import memory_format
 from hf_autoencoders.models.blocks_resnet import Upsample, doubling_kernel
 
 
 CHANNELS_LAST = {"memory_format": torch.channels_last}
 CONVOLUTIONAL = [net for net in NETS if not net.endswith("mlp")]
+
+
+@pytest.fixture(autouse=True)
+def small_pictures_too(monkeypatch):
+    monkeypatch.setattr(memory_format, "LEAST_PIXELS", 1)
 
 
 def orders_inside(model: nn.Module, pixels: torch.Tensor) -> set[bool]:
@@ -56,9 +62,16 @@ def test_outputs_and_weights_stay_contiguous(net):
 def test_the_order_changes_no_result_beyond_rounding(net, monkeypatch):
     model = trained(net)
     reconstruction, latents = model(images()).reconstruction, model.encode(images()).latents
-    monkeypatch.setattr(type(model), "as_net_computes", lambda self, values: values)
+    monkeypatch.setattr(type(model), "as_net_computes", lambda self, values, stride=1: values)
     torch.testing.assert_close(latents, model.encode(images()).latents, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(reconstruction, model(images()).reconstruction, atol=1e-5, rtol=1e-5)
+
+
+def test_small_pictures_keep_their_order_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(memory_format, "LEAST_PIXELS", 8 * 8 + 1)
+    assert orders_inside(trained("ae-conv"), images()) == {False}  # latents, too: their pictures count
+    monkeypatch.setattr(memory_format, "LEAST_PIXELS", 8 * 8)
+    assert orders_inside(trained("ae-conv"), images()) == {True}
 
 
 def test_a_graph_keeps_its_own_order():

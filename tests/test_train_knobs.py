@@ -73,6 +73,7 @@ KNOBS = {
     "max_grad_norm": ("0.001", ("--optimizer", "sgd"), "weights"),
     "mixed_precision": ("bf16", (), "weights"),
     "gradient_checkpointing": ("true", (), "recomputes"),
+    "compile": ("true", (), "compiles"),  # with a real compiler: tests/test_compilation.py
     "ema_weights": ("0.5", (), "metrics"),
     "init_output_bias": ("true", (), "weights"),
     "exact_resume": ("true", (), "refused"),
@@ -230,7 +231,7 @@ def test_every_knob_changes_something_or_is_refused(name, tmp_path, capsys, capl
     assert trial.code == 0, trial.err
     if effect == "notes":
         assert "cache_limit_gib" in caplog.text
-    elif effect in ("recomputes", "workers"):
+    elif effect in ("recomputes", "workers", "compiles"):
         assert watched
     elif effect != "accepted":
         assert trial.differs(base, effect)
@@ -251,6 +252,9 @@ def watch(effect, monkeypatch):
             return original(layer, *args, **kwargs)
 
         monkeypatch.setattr(layers.GradientCheckpointingLayer, "__call__", call)
+    if effect == "compiles":
+        monkeypatch.setattr(torch.nn.Module, "compile", lambda module: calls.append(module))
+        monkeypatch.setattr("hf_autoencoders.training.compilation.check_compiler", lambda device: None)
     if effect == "workers":
         from torch.utils.data import dataloader
 
@@ -365,6 +369,8 @@ def test_every_config_field_changes_the_training_or_is_refused(model_type):
     for name in set(config_fields(model_type)) - KEPT_FOR_OTHERS - OF_CONVERTED_ENCODERS:
         value, beside = FIELDS[name]
         known = config_fields(model_type)
+        if name in known and value is getattr(AutoConfig.for_model(model_type), name):
+            value = not value  # a switch that one model has on, and another off
         base = {field: v for field, v in {**SMALL, **CODES, **beside}.items() if field in known}
         try:
             config = AutoConfig.for_model(model_type, **{**base, name: value})

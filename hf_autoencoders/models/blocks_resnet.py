@@ -81,7 +81,8 @@ class Upsample(nn.Module):
     """Doubles height and width: nearest neighbour, then a 3x3 convolution.
 
     Both are one linear map, a transposed convolution, whose 4x4 kernel of sums takes 16 products where they take 36.
-    It is used where it was measured to be faster: on a CPU, for 1.5 to 2 times the speed, with training.
+    It is used where it was measured to be faster: for training on a CPU, forward and backward at 1.5 to 2 times the
+    speed. In eval mode the last bits stay those of other packages' nets with the same weights.
     """
 
     def __init__(self, channels: int):
@@ -89,7 +90,12 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        if is_on_cpu(hidden_states) and may_be_read(hidden_states) and is_worth_folding(self.conv, hidden_states):
+        if (
+            self.training
+            and is_on_cpu(hidden_states)
+            and may_be_read(hidden_states)
+            and is_worth_folding(self.conv, hidden_states)
+        ):
             return F.conv_transpose2d(hidden_states, doubling_kernel(self.conv.weight), self.conv.bias, 2, padding=1)
         return self.conv(F.interpolate(hidden_states, scale_factor=2.0, mode="nearest"))
 

@@ -14,12 +14,20 @@ from .precision import may_be_read
 NOT_CONVOLUTIONAL = ("mlp",)
 # The gradient of GroupNorm costs up to 7 times as much with channels last on a CPU, more than the convolutions gain.
 NORMALISES_GROUPS = ("resnet",)
+# A CPU gains little at smaller pictures, and their last bits stay those of other packages' nets with the same weights.
+LEAST_PIXELS = 64 * 64
 
 
-def as_net_computes(values: Tensor, backbone: str, training: bool) -> Tensor:
+def as_net_computes(values: Tensor, backbone: str, training: bool, stride: int = 1) -> Tensor:
     """(B, C, H, W), in the order in memory in which the `backbone` is fastest. A graph that is recorded keeps its own:
-    compilers choose for themselves."""
-    slower = backbone in NOT_CONVOLUTIONAL or (training and backbone in NORMALISES_GROUPS and is_on_cpu(values))
+    compilers choose for themselves.
+
+    Args:
+        stride: pixels of the picture along a side for each position of `values`; 1 for pixels.
+    """
+    pixels = values.shape[2] * values.shape[3] * stride**2
+    slower_on_cpu = pixels < LEAST_PIXELS or (training and backbone in NORMALISES_GROUPS)
+    slower = backbone in NOT_CONVOLUTIONAL or (slower_on_cpu and is_on_cpu(values))
     return values if slower or not may_be_read(values) else with_channels_last(values)
 
 

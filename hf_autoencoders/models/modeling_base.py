@@ -147,13 +147,13 @@ class AutoencoderPreTrainedModel(WithTiling, WritesItsCard, PreTrainedModel):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, D, h, w) -> the decoder's output (B, decoder_out_channels, H, W), which the likelihood reads."""
         self.check_has_decoder()
-        latents = self.as_net_computes(latents.to(compute_dtype(self.decoder, latents)))
+        latents = self.as_net_computes(latents.to(compute_dtype(self.decoder, latents)), self.downsample_factor)
         pictures = self.by_tiles(lambda z: self.decoder(self.post_quant_conv(z)), latents, self.downsample_factor, 1)
         return pictures.contiguous()
 
-    def as_net_computes(self, values: Tensor) -> Tensor:
+    def as_net_computes(self, values: Tensor, stride: int = 1) -> Tensor:
         """Pixels or latents, in the order in memory in which the net is fastest; what leaves it is contiguous."""
-        return as_net_computes(values, self.config.backbone, self.training)
+        return as_net_computes(values, self.config.backbone, self.training, stride)
 
     def decode(
         self,
