@@ -101,6 +101,7 @@ def test_upsampling_equals_its_two_steps_with_their_gradients():
     folded, plain = upsample(x), two_steps(x, upsample.conv)
     weights = torch.randn_like(plain)
     torch.testing.assert_close(folded, plain, atol=1e-12, rtol=0)
+    assert torch.equal(copy.deepcopy(upsample).eval()(x), plain)  # in eval mode, bit for bit as other packages
     for ours, theirs in zip(
         torch.autograd.grad((folded * weights).sum(), inputs),
         torch.autograd.grad((plain * weights).sum(), inputs),

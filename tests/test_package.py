@@ -113,9 +113,8 @@ def test_an_editable_install_is_found_from_a_folder_that_holds_the_checkout(tmp_
         wheel.extractall(tmp_path / "site")
     code = "import importlib.util, site, sys; site.addsitedir(sys.argv[1])\n"
     code += "print(importlib.util.find_spec('hf_autoencoders').origin)"
-    done = outside(
-        [sys.executable, "-S", "-c", code, tmp_path / "site"], tmp_path
-    )  # -S: not this checkout's own install
+    # -S: without the install of this checkout itself.
+    done = outside([sys.executable, "-S", "-c", code, tmp_path / "site"], tmp_path)
     assert done.stdout.strip() == str(checkout / "hf_autoencoders" / "__init__.py"), done.stderr
 
 
