@@ -4,7 +4,17 @@
 import torch
 from torch import nn
 
-from hf_autoencoders import AEConfig, AEModel, DVAEConfig, DVAEModel, VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
+from hf_autoencoders import (
+    AEConfig,
+    AEModel,
+    AutoencoderImageProcessorPil,
+    DVAEConfig,
+    DVAEModel,
+    VAEConfig,
+    VAEModel,
+    VQVAEConfig,
+    VQVAEModel,
+)
 
 
 CLASSES = {
@@ -48,6 +58,21 @@ def trained(net: str, **overrides) -> nn.Module:
     model = make(net, **overrides)
     model(images())
     return model.eval()
+
+
+def save_image_model(folder, build, seed: int = 0, decoder_seed: int | None = None):
+    """Saves `build()`, a model of grey 8x8 pictures, with its processor; returns `folder`.
+
+    `decoder_seed`: of a decoder with other weights in place of its own.
+    """
+    torch.manual_seed(seed)
+    model = build()
+    if decoder_seed is not None:
+        torch.manual_seed(decoder_seed)
+        model.decoder = type(model)(model.config).decoder
+    model.save_pretrained(folder)
+    AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8}).save_pretrained(folder)
+    return folder
 
 
 def images(batch: int = 8, seed: int = 0):

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DModel
+from small_nets import save_image_model
 from training_runs import log_of, run_script_here
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VAEConfig, VAEModel
@@ -20,14 +21,7 @@ NET = {
 
 
 def save_vae(folder, seed=0, decoder_seed=None, **fields):
-    torch.manual_seed(seed)
-    model = VAEModel(VAEConfig(**{**NET, **fields}))
-    if decoder_seed is not None:
-        torch.manual_seed(decoder_seed)
-        model.decoder = VAEModel(model.config).decoder
-    model.save_pretrained(folder)
-    AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8}).save_pretrained(folder)
-    return folder
+    return save_image_model(folder, lambda: VAEModel(VAEConfig(**{**NET, **fields})), seed, decoder_seed)
 
 
 @pytest.fixture(scope="module")

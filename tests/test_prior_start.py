@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_nets import save_image_model
 from training_runs import assert_same_run, log_of, run_script_here
 from transformers import AutoModel
 
-from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
+from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.priors.autoregressive import load_prior, sequencer_of
 from hf_autoencoders.priors.cards import prior_card
 from hf_autoencoders.training.starting_point import weights_fingerprint
@@ -19,17 +20,15 @@ NET = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 8, 8], "cod
 SIZES = {"llama": (16, 1, 2), "gpt2": (16, 1, 2), "pixelcnn": (16, 2, None), "masked": (16, 1, 2)}
 
 
-def save_tokenizer(folder, seed=0, decoder_seed=None):
-    torch.manual_seed(seed)
+def build_tokenizer() -> VQVAEModel:
     model = VQVAEModel(VQVAEConfig(**NET, residual_channels=8, quantizer="vq"))
     with torch.no_grad():  # codes of the size of latents, so that several are used
         model.quantize.embedding.weight.copy_(torch.randn(16, 4) * 0.1)
-    if decoder_seed is not None:
-        torch.manual_seed(decoder_seed)
-        model.decoder = VQVAEModel(model.config).decoder
-    model.save_pretrained(folder)
-    AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8}).save_pretrained(folder)
-    return folder
+    return model
+
+
+def save_tokenizer(folder, seed=0, decoder_seed=None):
+    return save_image_model(folder, build_tokenizer, seed, decoder_seed)
 
 
 @pytest.fixture(scope="module")

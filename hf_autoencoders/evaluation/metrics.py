@@ -51,10 +51,8 @@ class Totals:
         """The sum over all processes, equal on each of them. A process without images adds nothing."""
         if not _distributed():
             return self
-        parts: list = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, (dict(self.sums), self.codes))
         total = Totals()
-        for sums, codes in parts:  # in rank order, so that all processes round alike
+        for sums, codes in of_all_processes((dict(self.sums), self.codes)):  # in one order, so that all round alike
             for name, value in sums.items():
                 total.sums[name] += value
             if codes is not None:
@@ -64,6 +62,15 @@ class Totals:
 
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def of_all_processes(own: Any) -> list[Any]:
+    """`own` of each process, in rank order, equal on all of them; a collective call."""
+    if not _distributed():
+        return [own]
+    parts: list = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, own)
+    return parts
 
 
 # -- single metrics ----------------------------------------------------------------------------------------------------
@@ -325,8 +332,7 @@ def _rounds(batches: Iterable) -> int:
     """The largest number of batches on any process; 0 if there is one process or a length is unknown."""
     if not _distributed():
         return 0
-    lengths: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(lengths, len(batches) if hasattr(batches, "__len__") else None)
+    lengths = of_all_processes(len(batches) if hasattr(batches, "__len__") else None)
     return 0 if None in lengths else max(lengths)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from ..perception.distances import PerceptualLoss
@@ -20,7 +19,7 @@ from ..perception.feature_nets import FeatureNet, load_feature_net
 from ..perception.weights import weights_fingerprint
 from .features import frechet_distance
 from .jpeg import jpeg_of_batch
-from .metrics import psnr, roughness, ssim_per_image
+from .metrics import of_all_processes, psnr, roughness, ssim_per_image
 from .protocol import library_versions, protocol_line
 
 
@@ -247,12 +246,7 @@ class _Seen:
     def merged(self) -> dict[str, Tensor]:
         """All rows of all processes, sorted by the pictures' numbers: their order does not depend on processes."""
         own = {name: torch.cat(parts) for name, parts in self.columns.items()}
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, own)
-        else:
-            shares = [own]
-        shares = [share for share in shares if share]
+        shares = [share for share in of_all_processes(own) if share]
         whole = {name: torch.cat([share[name] for share in shares if name in share]) for name in shares[0]}
         order, of_halves = whole.pop("number").argsort(), whole.pop("halves_number").argsort()
         columns = {name: part[of_halves if name.startswith("halves_") else order] for name, part in whole.items()}
