@@ -34,6 +34,8 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
     run, training = arguments.run, arguments.training
     # torch 2.13 calls it forward_sync_buffers; accelerate 1.15 and older torch know the first name only.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    # Of a convolution of one channel; its two orders in memory are the same memory, and DDP compares strides only.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides", category=UserWarning)
     look_once_for_lomo()
     accelerator = Accelerator(
         cpu=run.cpu,

@@ -180,13 +180,13 @@ def processes(given: argparse.Namespace) -> list[Case]:
 def rate_of_training(count: int, steps: int) -> float:
     """Pictures a second in the second half of a run."""
     with tempfile.TemporaryDirectory() as place:
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count), "--cpu"]
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
+        launch += ["--config_file", str(ROOT / "scripts/accelerate_configs/cpu.yaml")] if count > 1 else ["--cpu"]
         flags = ["--model_type", "vqvae", "--image_size", "64", "--train_batch_size", "64", "--eval_steps", "0"]
         flags += ["--max_train_steps", steps, "--logging_steps", steps // 2, "--checkpointing_steps", "0"]
         flags += ["--num_threads", "1", "--expected_processes", count, "--output_dir", f"{place}/run"]
-        multi = ["--multi_gpu"] if count > 1 else []
         environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-        command = [*launch, *multi, str(ROOT / "scripts" / "train.py"), *map(str, flags)]
+        command = [*launch, str(ROOT / "scripts" / "train.py"), *map(str, flags)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if "images/s" in line and line.startswith("step")]
     return float(lines[-1].split(" images/s")[0].split()[-1].replace(",", ""))
