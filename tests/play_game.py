@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """20 steps of a tiny VQ-VAE with perceptual and adversarial terms, in float64, on 16 pictures a step:
 
-play_game.py MICRO_BATCHES OUTPUT    in one process, or in several under torchrun: the 16 pictures are split among all.
+play_game.py MICRO_BATCHES OUTPUT DISCRIMINATOR     in one process, or in several under torchrun, which share them.
 """
 
 import sys
@@ -16,15 +16,15 @@ from hf_autoencoders.training.engine import with_adversary
 from hf_autoencoders.training.perceptual_term import PerceptualTerm
 
 
-KNOBS = LossArguments(
-    perceptual_model="digits", perceptual_weight=0.1, adversarial_weight=0.1, discriminator_start=2,
-    adversarial_start=4,
-    adversarial_ramp_steps=5, discriminator_width=4, discriminator_levels=2, discriminator_learning_rate=1e-2,
-    lecam_weight=0.1, adversarial_adaptive=False, r1_weight=0.1,
-)  # fmt: skip
+KNOBS = {
+    "perceptual_model": "digits", "perceptual_weight": 0.1, "adversarial_weight": 0.1, "discriminator_start": 2,
+    "adversarial_start": 4, "adversarial_ramp_steps": 5, "discriminator_width": 4, "discriminator_levels": 2,
+    "discriminator_learning_rate": 1e-2, "lecam_weight": 0.1, "adversarial_adaptive": False, "r1_weight": 0.1,
+}  # fmt: skip
 
 
-def main(micro_batches: int, output: str) -> None:
+def main(micro_batches: int, output: str, discriminator: str) -> None:
+    knobs = LossArguments(**KNOBS, discriminator=discriminator)
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=micro_batches)
     torch.manual_seed(0)
     config = VQVAEConfig(
@@ -32,9 +32,9 @@ def main(micro_batches: int, output: str) -> None:
         codebook_size=16, codebook_dim=4,
     )  # fmt: skip
     model = VQVAEModel(config).double().train()
-    game = build_game(KNOBS, model, num_channels=1, measure_every=3)
+    perceptual = PerceptualTerm(knobs, model.loss_per_element, accelerator)
+    game = build_game(knobs, model, num_channels=1, measure_every=3, perceptual=perceptual)
     game.net.double()
-    perceptual = PerceptualTerm(KNOBS, model.loss_per_element, accelerator)
     perceptual.distance.double()
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.05))
     game.attach(accelerator)
@@ -47,15 +47,17 @@ def main(micro_batches: int, output: str) -> None:
         for batch in own.chunk(micro_batches):
             with accelerator.accumulate(model):
                 out = model(batch)
-                term, _ = perceptual(out.reconstruction, batch)
-                out["loss"] = out.loss + term
+                compared = perceptual(out.reconstruction, batch)
+                out["loss"] = out.loss + compared.term
+                if discriminator == "features":
+                    out["seen"] = compared.seen
                 loss, _ = with_adversary(game, out, {"pixel_values": batch}, step)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     core.apply_state_updates()
                 optimizer.step()
                 optimizer.zero_grad()
-                game.update(out.reconstruction.detach(), {"pixel_values": batch}, step)
+                game.update(out, {"pixel_values": batch}, step)
     if accelerator.is_main_process:
         torch.save({"model": core.state_dict(), "game": game.state_dict()["net"]}, output)
     accelerator.wait_for_everyone()
@@ -63,4 +65,4 @@ def main(micro_batches: int, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -2,7 +2,6 @@
 """The second player of the loop: its gradient and the model's stay apart, and every split of the work is the same."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from train_with_adversary import RATE, START, ScalarAdversary, Scale, main
 from training_runs import ROOT, assert_same_run, checkpoint, finish, log_of, start, tiny, train_here
+from transformers.utils import ModelOutput
 
 from hf_autoencoders.training.adversary import Adversary
 
@@ -88,18 +88,19 @@ def test_its_learning_rate_is_that_of_the_last_step(one_process):
 
 def test_the_models_term_gives_the_net_no_gradient_and_the_nets_loss_gives_the_model_none():
     adversary, painted = attached(), torch.full((2, 1, 2, 2), 0.25, requires_grad=True)
-    adversary.generator_term(SimpleNamespace(reconstruction=painted), {}, 0).backward()
+    output = ModelOutput(reconstruction=painted)
+    adversary.generator_term(output, {}, 0).backward()
     assert painted.grad.unique().tolist() == [-0.5 * 0.5 / 8]  # the weight 0.5, a mean of 8 pixels
     assert adversary.net.weight.grad is None and adversary.net.weight.requires_grad
     before = painted.grad.clone()
-    adversary.update(painted.detach(), {"pixel_values": torch.ones(2, 1, 2, 2)}, 0)
+    adversary.update(output, {"pixel_values": torch.ones(2, 1, 2, 2)}, 0)
     assert adversary.net.weight.item() != 0.5 and torch.equal(painted.grad, before)
 
 
 def test_it_is_trained_on_every_so_many_steps_from_its_start_on():
     adversary = attached(start=3, every=2)
     assert [step for step in range(9) if adversary.due(step)] == [3, 5, 7]
-    assert adversary.generator_term(SimpleNamespace(), {}, 2) is None
-    assert adversary.update(torch.zeros(1, 1, 2, 2), {}, 4) == {}
+    assert adversary.generator_term(ModelOutput(), {}, 2) is None
+    assert adversary.update(ModelOutput(reconstruction=torch.zeros(1, 1, 2, 2)), {}, 4) == {}
     with pytest.raises(ValueError, match="`every` >= 1, got 0 and 0"):
         attached(every=0)

@@ -176,8 +176,11 @@ def test_lpips_says_that_it_needs_torchvision():
 
 
 def judge(kind: str, width: int = 8) -> torch.nn.Module:
-    first = load_feature_net("digits") if kind == "features" else 3
-    return DISCRIMINATORS[kind](first, width=width, **({"levels": 1} if kind == "features" else {}))
+    """A discriminator of pictures, with the feature net before it where it judges features."""
+    if kind != "features":
+        return DISCRIMINATORS[kind](3, width=width)
+    looks_at = load_feature_net("digits")
+    return torch.nn.Sequential(looks_at, FeatureDiscriminator(looks_at, width=width, levels=1))
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
@@ -208,10 +211,11 @@ def test_only_the_heads_of_the_feature_discriminator_learn():
     net = FeatureDiscriminator(looks_at, width=8, levels=1).train()
     seen = pictures(4, 1, 28, 28).requires_grad_()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    net(seen).square().mean().backward()
+    net(looks_at(seen)).square().mean().backward()
     optimizer.step()
     assert seen.grad.abs().sum() > 0  # the model's term reaches the reconstruction through the net
     assert all(weight.grad.abs().sum() > 0 for weight in net.heads.parameters())
+    assert all(name.startswith("heads.") for name in net.state_dict())  # a checkpoint does not hold the frozen net
     assert all(torch.equal(a, b) for a, b in zip(before, looks_at.parameters(), strict=True))
     with pytest.raises(ValueError, match="so 1 to 2 levels, got 3"):
         FeatureDiscriminator(looks_at, levels=3)

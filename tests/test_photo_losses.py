@@ -2,6 +2,9 @@
 """Perceptual and adversarial losses in training: every split of the work is the same, a killed run goes on bit for bit,
 and the gradient of each term reaches what it should and nothing else."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -10,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from hf_autoencoders import VAEConfig, VAEModel, VQVAEConfig, VQVAEModel
 from hf_autoencoders.training.arguments import LossArguments
+from hf_autoencoders.training.checkpoint_folders import seal
 from hf_autoencoders.training.discriminator_game import build_game
 from hf_autoencoders.training.knobs import parse_arguments
 from hf_autoencoders.training.perceptual_term import PerceptualTerm, gradient_energy
@@ -30,21 +34,97 @@ FLAGS = (
 )  # fmt: skip
 
 
-def play(folder, processes: int, micro_batches: int) -> dict:
+def play(folder, discriminator: str, processes: int, micro_batches: int) -> dict:
     output = folder / f"{processes}-{micro_batches}.pt"
-    code, _, err = finish(start([str(micro_batches), str(output)], PLAY, processes=processes))
+    code, _, err = finish(start([str(micro_batches), str(output), discriminator], PLAY, processes=processes))
     assert code == 0, err
     return torch.load(output, weights_only=True)
 
 
-def test_every_split_of_the_work_trains_both_nets_alike(tmp_path):
+@pytest.mark.parametrize("discriminator", ["pooled", "features"])
+def test_every_split_of_the_work_trains_both_nets_alike(tmp_path, discriminator):
     """Two processes of 8, and four micro-batches of 4, like one batch of 16: float64, 20 steps."""
-    whole = play(tmp_path, 1, 1)
-    for split in (play(tmp_path, 2, 1), play(tmp_path, 1, 4)):
+    whole = play(tmp_path, discriminator, 1, 1)
+    for split in (play(tmp_path, discriminator, 2, 1), play(tmp_path, discriminator, 1, 4)):
         for net in ("model", "game"):
             for name, tensor in whole[net].items():
                 assert (split[net][name].double() - tensor.double()).abs().max() <= 1e-10, name
     assert whole["game"]["mean_fake"] != 0  # LeCam's averages moved
+
+
+@pytest.fixture(scope="module")
+def judged_by_features(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features") / "run"
+    assert train_here(tiny("vqvae", folder, *FLAGS, "--discriminator", "features")) == 0
+    return folder
+
+
+def test_a_checkpoint_holds_the_heads_alone_and_resumes_bit_for_bit(judged_by_features, tmp_path):
+    folder = shutil.copytree(judged_by_features, tmp_path / "run")
+    shutil.rmtree(checkpoint(folder, 9))
+    flags = tiny("vqvae", folder, *FLAGS, "--discriminator", "features")
+    assert train_here([*flags, "--resume", "latest"]) == 0
+    assert_same_run(judged_by_features, folder, 9)
+    state = torch.load(checkpoint(folder, 9) / "adversary.bin", weights_only=True)
+    assert {name.split(".")[1] for name in state["net"] if "." in name} == {"heads"}
+    trained = sum(weight.dim() > 0 for weight in state["net"].values())
+    assert len(state["optimizer"]["state"]) == len(state["optimizer"]["param_groups"][0]["params"]) == trained
+
+
+def rewritten(path, state):
+    """The checkpoint with this state of the discriminator, sealed again."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    if state is None:
+        (path / "adversary.bin").unlink()
+    else:
+        torch.save(state, path / "adversary.bin")
+    (path / "manifest.json").unlink()
+    seal(path, manifest["step"], manifest["processes"])
+
+
+def with_the_net_in_it(state):
+    return {**state, "net": {**state["net"], "net.net.net.conv1.weight": torch.zeros(24, 1, 5, 5)}}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [(with_the_net_in_it, "of other layers than this version"), (lambda state: None, "no discriminator")],
+)
+def test_a_checkpoint_with_another_discriminator_is_refused_in_one_line(
+    judged_by_features, tmp_path, capsys, change, words
+):
+    folder = shutil.copytree(judged_by_features, tmp_path / "run")
+    path = checkpoint(folder, 9)
+    rewritten(path, change(torch.load(path / "adversary.bin", weights_only=True)))
+    flags = tiny("vqvae", folder, *FLAGS, "--discriminator", "features", "--max_train_steps", "10")
+    assert train_here([*flags, "--resume", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert words in said and "--init_from" in said and "Traceback" not in said
+
+
+def test_one_feature_net_serves_both_losses():
+    """In a step it sees reconstructions once and pictures once, and no gradient goes where it should not."""
+    torch.manual_seed(0)
+    accelerator, pixels = Accelerator(cpu=True), torch.rand(4, 1, 16, 16) * 2 - 1
+    knobs = LossArguments(
+        **{**vars(GAME), "discriminator": "features", "perceptual_model": "digits", "discriminator_levels": 2}
+    )
+    model = VQVAEModel(VQVAEConfig(**SMALL)).train()
+    perceptual = PerceptualTerm(knobs, model.loss_per_element, accelerator)
+    game = build_game(knobs, model, 1, measure_every=50, perceptual=perceptual)
+    game.attach(accelerator)
+    passes = []
+    perceptual.distance.net.register_forward_hook(lambda *seen: passes.append(1))
+    output = model(pixels)
+    compared = perceptual(output.reconstruction, pixels)
+    output["seen"] = compared.seen
+    term = game.generator_term(output, {"pixel_values": pixels}, 0)
+    (compared.term + term).backward()
+    assert game.last_layer.grad.abs().sum() > 0 and all(p.grad is None for p in game.net.parameters())
+    model.zero_grad()
+    game.update(output, {"pixel_values": pixels}, 0)
+    assert all(p.grad is None for p in model.parameters()) and len(passes) == 2
+    assert all(p.grad is None for p in perceptual.distance.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +161,7 @@ def test_the_gradient_of_each_term_reaches_what_it_should(kind, config):
     model = kind(config(**SMALL))
     decoder = [p for p in model.decoder.parameters() if p.requires_grad]
     perceptual = PerceptualTerm(LossArguments(perceptual_model="digits"), model.loss_per_element, accelerator)
-    perceptual(model(pixels).reconstruction, pixels)[0].backward()
+    perceptual(model(pixels).reconstruction, pixels).term.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder[-2:])
     assert all(p.grad is None for p in perceptual.distance.parameters())
 
@@ -94,7 +174,7 @@ def test_the_gradient_of_each_term_reaches_what_it_should(kind, config):
 
     model.zero_grad()
     before = [p.detach().clone() for p in game.net.parameters()]
-    game.update(output.reconstruction.detach(), {"pixel_values": pixels}, 0)
+    game.update(output, {"pixel_values": pixels}, 0)
     assert all(p.grad is None for p in model.parameters())
     assert any(not torch.equal(old, new) for old, new in zip(before, game.net.parameters(), strict=True))
 
@@ -106,8 +186,8 @@ def test_the_term_is_in_the_unit_of_the_models_loss():
     terms = [
         PerceptualTerm(LossArguments(perceptual_model="digits"), flag, Accelerator(cpu=True)) for flag in (True, False)
     ]
-    (mean, distance), (total, _) = (term(painted, pixels) for term in terms)
-    assert mean == distance and total.item() == pytest.approx(256 * mean.item(), rel=1e-6)
+    mean, total = (term(painted, pixels) for term in terms)
+    assert mean.term == mean.distance and total.term.item() == pytest.approx(256 * mean.term.item(), rel=1e-6)
 
 
 def test_the_terms_weight_is_a_function_of_the_step():

@@ -37,9 +37,9 @@ class ScalarAdversary(Adversary):
     def term(self, output, batch, step):
         return -0.5 * self.net(output.reconstruction).mean()
 
-    def loss(self, reconstruction, batch, step):
+    def loss(self, output, batch, step):
         self.net.last_step.fill_(step)
-        real, fake = self.net(batch["pixel_values"]), self.net(reconstruction)
+        real, fake = self.net(batch["pixel_values"]), self.net(output.reconstruction)
         return (fake.square() + (real - 1).square()).mean(), {"adversary_real": real.mean()}
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .feature_nets import FeatureNet
+from .feature_nets import FeatureNet, Features
 
 
 def discriminator_norm(channels: int) -> nn.GroupNorm:
@@ -98,21 +98,23 @@ class FeatureDiscriminator(nn.Module):
     """Small heads on the maps of a frozen feature net, as in Projected GANs (Sauer et al. 2021).
 
     It begins with what the net knows of pictures, so it learns in fewer steps than a discriminator of its own does.
+    It holds the heads alone: who has the net computes the features, for this and for other losses.
 
     Args:
-        net: see `load_feature_net`; stays as it is.
+        net: whose features it judges, see `load_feature_net`; only the shapes of its maps are read here.
         levels: how many of its maps to judge, from the second finest on.
 
     >>> from hf_autoencoders.perception.feature_nets import load_feature_net
-    >>> FeatureDiscriminator(load_feature_net("digits"), width=8, levels=1)(torch.zeros(2, 1, 28, 28)).shape
+    >>> net = load_feature_net("digits")
+    >>> FeatureDiscriminator(net, width=8, levels=1)(net(torch.zeros(2, 1, 28, 28))).shape
     torch.Size([2, 1, 7, 7])
     """
 
     def __init__(self, net: FeatureNet, width: int = 64, levels: int = 3):
         super().__init__()
-        self.net, self.levels = net, slice(1, levels + 1)
+        self.levels = slice(1, levels + 1)
         with torch.no_grad():
-            maps = net(torch.zeros(1, 3, net.size, net.size)).maps
+            maps = net(torch.zeros(1, 3, net.size, net.size, device=net.mean.device)).maps
         if levels >= len(maps):
             raise ValueError(f"{net.name} has {len(maps)} feature maps, so 1 to {len(maps) - 1} levels, got {levels}.")
         self.heads = nn.ModuleList(self.head(seen.shape[1], width) for seen in maps[self.levels])
@@ -130,9 +132,9 @@ class FeatureDiscriminator(nn.Module):
             nn.Conv2d(width, 1, 1),
         )
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> logits (B, levels, h, w) on the grid of the finest map; coarser ones repeat."""
-        maps = self.net(pixels).maps[self.levels]
+    def forward(self, features: Features) -> Tensor:
+        """Features of B pictures -> logits (B, levels, h, w) on the grid of the finest map; coarser ones repeat."""
+        maps = features.maps[self.levels]
         logits = [head(seen) for head, seen in zip(self.heads, maps, strict=True)]
         return torch.cat([F.interpolate(each, maps[0].shape[2:], mode="nearest") for each in logits], dim=1)
 
@@ -150,6 +152,7 @@ def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None
         ) from None
 
 
+# Those of pixels, and one of the features of a net.
 DISCRIMINATORS = {"pooled": PooledDiscriminator, "patch": PatchDiscriminator, "features": FeatureDiscriminator}
 
 

@@ -2,6 +2,7 @@
 """Perceptual distance of two pictures: the distance of their features in a frozen net."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,29 @@ def logit_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean(1)
 
 
-class PerceptualLoss(nn.Module):
+class PerceptualDistance(nn.Module):
+    """A distance of pictures. A subclass writes `look` and `between`."""
+
+    def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
+        """Two times (B, C, H, W) in [-1, 1] -> (B,), 0 for equal pictures; gradients for the reconstruction."""
+        return self.between(*self.look_at_both(reconstruction, pixels))
+
+    def look_at_both(self, reconstruction: Tensor, pixels: Tensor) -> tuple[Any, Any]:
+        """`look` of reconstructions and, without gradients, of pictures."""
+        with torch.no_grad():
+            of_pixels = self.look(pixels)
+        return self.look(reconstruction), of_pixels
+
+    def look(self, pixels: Tensor) -> Any:
+        """What is compared of pictures (B, C, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+    def between(self, a: Any, b: Any) -> Tensor:
+        """The distance of what was seen of two batches, (B,)."""
+        raise NotImplementedError
+
+
+class PerceptualLoss(PerceptualDistance):
     """Weighted distance of reconstructions and pictures in the features of a frozen net, with gradients for the former.
 
     Args:
@@ -64,14 +87,10 @@ class PerceptualLoss(nn.Module):
         if self.logits_weight and seen.logits is None:
             raise ValueError(f"{self.net.name} has no classes, so it gives no logits to compare: use its feature maps.")
 
-    def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
-        """Two times (B, C, H, W) in [-1, 1] -> (B,), 0 for equal pictures."""
-        with torch.no_grad():
-            of_pixels = self.net(pixels, self.size)
-        return self.between(self.net(reconstruction, self.size), of_pixels)
+    def look(self, pixels: Tensor) -> Features:
+        return self.net(pixels, self.size)
 
     def between(self, a: Features, b: Features) -> Tensor:
-        """The distance of the features of two batches, (B,)."""
         layers = range(len(a.maps)) if self.layers is None else self.layers
         distance = a.embedding.new_zeros(len(a.embedding))
         if self.maps_weight:
@@ -81,15 +100,17 @@ class PerceptualLoss(nn.Module):
         return distance
 
 
-class LPIPS(nn.Module):
+class LPIPS(PerceptualDistance):
     """LPIPS with its learned heads (Zhang et al. 2018), by torchmetrics; its trunk network comes from torchvision.
 
     Args:
         trunk: `alex`, `vgg` or `squeeze`.
+        weight: the distance is multiplied by it.
     """
 
-    def __init__(self, trunk: str = "vgg"):
+    def __init__(self, trunk: str = "vgg", weight: float = 1.0):
         super().__init__()
+        self.weight = weight
         from torchmetrics.functional.image.lpips import _LPIPS
         from torchmetrics.utilities.imports import _TORCHVISION_AVAILABLE
 
@@ -102,6 +123,8 @@ class LPIPS(nn.Module):
     def train(self, mode: bool = True) -> "LPIPS":
         return super().train(False)
 
-    def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
-        """Two times (B, C, H, W) in [-1, 1] -> (B,)"""
-        return self.net(reconstruction, pixels).flatten()
+    def look(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.weight * self.net(a, b).flatten()

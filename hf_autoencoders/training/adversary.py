@@ -5,7 +5,7 @@ for each micro-batch:
     output = task.step(model, batch, step)
     loss = output.loss + adversary.generator_term(output, batch, step)      gradients reach the model, not the net
     backward; after the last micro-batch of a step: the model's optimizer
-    adversary.update(output.reconstruction.detach(), batch, step)           gradients reach the net, not the model
+    adversary.update(output, batch, step)                                   gradients reach the net, not the model
                                                  after the last micro-batch of a step: the net's optimizer
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import recursively_apply
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
@@ -66,10 +67,10 @@ class Adversary:
         """
         raise NotImplementedError
 
-    def loss(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, output: Any, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns (the loss of the net: a scalar, a mean over the micro-batch; further scalars for the log).
 
-        `reconstruction` (B, C, H, W) in [-1, 1] has no graph; `batch["pixel_values"]` are the pictures.
+        `output`: as in `term`, but nothing in it has a graph; `batch["pixel_values"]` are the pictures.
         """
         raise NotImplementedError
 
@@ -102,13 +103,13 @@ class Adversary:
         with frozen(self.net), self.accelerator.autocast():
             return self.term(output, batch, step)
 
-    def update(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+    def update(self, output: Any, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Trains the net on one micro-batch, if it is due. Returns scalars for the log, `adversary_loss` first."""
         if not self.due(step):
             return {}
         accelerator = self.accelerator
         with accelerator.autocast():
-            loss, scalars = self.loss(reconstruction, batch, step)
+            loss, scalars = self.loss(detached(output), batch, step)
         self.scaler.scale(loss / accelerator.gradient_accumulation_steps).backward()
         if accelerator.sync_gradients:
             self.average_gradients()
@@ -143,11 +144,22 @@ class Adversary:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Raises ValueError if there is no state, or that of another net."""
+        if state is None or state["net"].keys() != self.net.state_dict().keys():
+            held = "no discriminator" if state is None else "a discriminator of other layers than this version builds"
+            raise ValueError(
+                f"The checkpoint holds {held}, so it cannot be resumed; to train on from its model: --init_from."
+            )
         self.net.load_state_dict(state["net"])
         with own_options(self.optimizer):
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def detached(output: Any) -> Any:
+    """The same values, without a graph: tensors in mappings and tuples."""
+    return recursively_apply(Tensor.detach, output)
 
 
 @contextmanager

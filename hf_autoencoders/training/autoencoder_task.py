@@ -120,10 +120,15 @@ class AutoencoderTask(Task):
 
     def build_adversary(self, model: nn.Module) -> DiscriminatorGame | None:
         shape = self.images.train.image_shape
-        game = build_game(self.arguments.losses, model, shape[0], self.arguments.logging.logging_steps)
-        if game is not None:
+        game = build_game(self.arguments.losses, model, shape[0], self.arguments.logging.logging_steps, self.perceptual)
+        if game is not None and not self.judges_features:  # their net was tested by `perceptual.check`
             check_discriminator_fits(game.net, shape)
         return game
+
+    @property
+    def judges_features(self) -> bool:
+        """Whether the discriminator sees what the perceptual term computes, in place of pixels."""
+        return self.arguments.losses.discriminator == "features"
 
     def describe(self, run: "Run") -> str:
         return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
@@ -141,8 +146,10 @@ class AutoencoderTask(Task):
     def step(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> ModelOutput:
         output, pixels = model(**batch, **self.schedules(step)), batch["pixel_values"]
         if self.perceptual is not None:
-            term, output["perceptual_distance"] = self.perceptual(output.reconstruction, pixels)
-            output["loss"] = output.loss + term
+            compared = self.perceptual(output.reconstruction, pixels)
+            output["loss"], output["perceptual_distance"] = output.loss + compared.term, compared.distance
+            if self.judges_features:
+                output["seen"] = compared.seen
         if self.perceptual is not None or self.arguments.losses.adversarial_weight:
             output["gradient_energy"] = gradient_energy(output.reconstruction, pixels)
         return output

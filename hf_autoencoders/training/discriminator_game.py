@@ -7,6 +7,7 @@
 An untrained discriminator ruins reconstructions. So it is trained first, and then the weight of its term grows.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ from ..perception.discriminators import (
     gradient_penalty,
     lecam_penalty,
 )
-from ..perception.feature_nets import load_feature_net
 from .adversary import Adversary
 from .arguments import LossArguments
+from .perceptual_term import PerceptualTerm
 from .schedules import Schedule, linear
 
 
@@ -42,9 +43,9 @@ class Player(nn.Module):
         self.register_buffer("mean_real", torch.zeros(()))
         self.register_buffer("mean_fake", torch.zeros(()))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> logits (B, n, h, w), at least float32"""
-        return at_least_float32(self.net(pixels))
+    def forward(self, seen: Any) -> Tensor:
+        """Pixels (B, C, H, W) in [-1, 1], or their features -> logits (B, n, h, w), at least float32"""
+        return at_least_float32(self.net(seen))
 
 
 class DiscriminatorGame(Adversary):
@@ -57,16 +58,24 @@ class DiscriminatorGame(Adversary):
         per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
             term is multiplied by the number of pixel values, as in latent diffusion's autoencoders.
         measure_every: steps between measurements of that share (a second backward pass through the discriminator).
+        look: pixels -> what the discriminator sees of them. If this is not the pixels, the task's output has `seen`,
+            what it sees of reconstructions and of pictures, so that both losses share one pass of the feature net.
     """
 
     def __init__(
-        self, player: Player, knobs: LossArguments, last_layer: nn.Parameter, per_element: bool, measure_every: int
+        self,
+        player: Player,
+        knobs: LossArguments,
+        last_layer: nn.Parameter,
+        per_element: bool,
+        measure_every: int,
+        look: Callable[[Tensor], Any] = lambda pixels: pixels,
     ):
         optimizer = torch.optim.AdamW(player.parameters(), betas=(0.5, 0.9), weight_decay=1e-4)
         rate = Schedule("constant", knobs.discriminator_learning_rate, knobs.discriminator_learning_rate, 1)
         super().__init__(player, optimizer, rate, start=knobs.discriminator_start)
         self.knobs, self.last_layer, self.per_element = knobs, last_layer, per_element
-        self.measure_every = measure_every
+        self.measure_every, self.look = measure_every, look
         self.measured: dict[str, Tensor] = {}  # of this micro-batch, for the log
         self.seen: list[Tensor] = []  # mean logits of pictures and reconstructions, of each micro-batch of this step
 
@@ -84,7 +93,8 @@ class DiscriminatorGame(Adversary):
         if not weight:
             return output.loss.new_zeros(())
         scale = 1 if self.per_element else batch["pixel_values"][0].numel()
-        term = weight * scale * GENERATOR_LOSSES[self.knobs.adversarial_loss](self.net(output.reconstruction))
+        fake, _ = self.both_seen(output, batch)
+        term = weight * scale * GENERATOR_LOSSES[self.knobs.adversarial_loss](self.net(fake))
         due = (step + 1) % self.measure_every == 0
         if self.knobs.adversarial_adaptive or due:
             of_loss, of_term = self.gradient_length(output.loss), self.gradient_length(term)
@@ -95,6 +105,10 @@ class DiscriminatorGame(Adversary):
             self.measured["adversarial_share"] = of_term / (of_loss + of_term)
         return term
 
+    def both_seen(self, output: Any, batch: dict[str, Tensor]) -> tuple[Any, Any]:
+        """What the discriminator sees of reconstructions and of pictures."""
+        return getattr(output, "seen", (output.reconstruction, batch["pixel_values"]))
+
     def gradient_length(self, loss: Tensor) -> Tensor:
         """``|d loss / d last layer|``, of the mean over all processes; a scalar."""
         (gradient,) = torch.autograd.grad(loss, self.last_layer, retain_graph=True)
@@ -102,10 +116,13 @@ class DiscriminatorGame(Adversary):
 
     # -- the discriminator's side --------------------------------------------------------------------------------------
 
-    def loss(self, reconstruction: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, output: Any, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         knobs, net = self.knobs, self.net
-        pixels = batch["pixel_values"].detach().requires_grad_(bool(knobs.r1_weight))
-        real, fake = net(pixels), net(reconstruction)
+        seen_fake, seen_real = self.both_seen(output, batch)
+        if knobs.r1_weight:  # its gradient is that at the pixels
+            pixels = batch["pixel_values"].detach().requires_grad_()
+            seen_real = self.look(pixels)
+        real, fake = net(seen_real), net(seen_fake)
         loss = DISCRIMINATOR_LOSSES[knobs.adversarial_loss](real, fake)
         if knobs.lecam_weight:
             loss = loss + knobs.lecam_weight * lecam_penalty(real, fake, net.mean_real, net.mean_fake)
@@ -152,18 +169,25 @@ class DiscriminatorGame(Adversary):
 
 
 def build_game(
-    knobs: LossArguments, model: nn.Module, num_channels: int, measure_every: int
+    knobs: LossArguments,
+    model: nn.Module,
+    num_channels: int,
+    measure_every: int,
+    perceptual: PerceptualTerm | None = None,
 ) -> DiscriminatorGame | None:
     """The second player that the knobs ask for; None without --adversarial_weight.
 
     Args:
         model: the autoencoder, before it is prepared.
         measure_every: see `DiscriminatorGame`.
+        perceptual: whose features a discriminator of features judges.
     """
     if not knobs.adversarial_weight:
         return None
     kind = DISCRIMINATORS[knobs.discriminator]
-    looks_at = load_feature_net(knobs.perceptual_model) if kind is FeatureDiscriminator else num_channels
-    net = kind(looks_at, width=knobs.discriminator_width, levels=knobs.discriminator_levels)
+    shares = kind is FeatureDiscriminator
+    judged = perceptual.distance.net if shares else num_channels
+    player = Player(kind(judged, width=knobs.discriminator_width, levels=knobs.discriminator_levels))
     last_layer = [weight for weight in model.decoder.parameters() if weight.dim() > 1][-1]
-    return DiscriminatorGame(Player(net), knobs, last_layer, model.loss_per_element, measure_every)
+    look = {"look": perceptual.distance.look} if shares else {}
+    return DiscriminatorGame(player, knobs, last_layer, model.loss_per_element, measure_every, **look)

@@ -111,7 +111,7 @@ def train(run: Run, stop: StopSignal | None = None) -> bool:
                 optimizer.step()
                 optimizer.zero_grad()
                 if adversary is not None:
-                    scalars |= adversary.update(output.reconstruction.detach(), batch, run.step)
+                    scalars |= adversary.update(output, batch, run.step)
             run.window.add(output, **scalars)
             if accelerator.sync_gradients:
                 if run.averages is not None:

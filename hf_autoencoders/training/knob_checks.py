@@ -85,7 +85,7 @@ def check_losses(arguments: Arguments):
     rest = own - perceptual - {"adversarial_weight"}
     if rest and not losses.adversarial_weight:
         raise ValueError(f"{flags_of(sorted(rest))}: has no effect without an --adversarial_weight above 0.")
-    if losses.discriminator == "features" and losses.perceptual_model is None:
+    if losses.discriminator == "features" and (losses.perceptual_model or "lpips").startswith("lpips"):
         raise ValueError(
             "--discriminator features judges the maps of a feature net: give one as --perceptual_model, for instance "
             "efficientnet-lite0."

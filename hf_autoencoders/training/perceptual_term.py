@@ -2,15 +2,29 @@
 """The perceptual term of an autoencoder's loss, and a metric of blur and grid artefacts."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..evaluation.metrics import roughness
-from ..perception.distances import LPIPS, PerceptualLoss
+from ..perception.distances import LPIPS, PerceptualDistance, PerceptualLoss
 from ..perception.feature_nets import load_feature_net
 from .arguments import LossArguments
+
+
+class Compared(NamedTuple):
+    """Reconstructions and pictures of a micro-batch, as a frozen net sees them.
+
+    term: of the loss, a scalar in the unit of the model's loss.
+    distance: a mean over the pictures, for the log.
+    seen: of reconstructions (in the graph) and of pictures (without): `Features` of each, or pixels with LPIPS.
+    """
+
+    term: Tensor
+    distance: Tensor
+    seen: tuple[Any, Any]
 
 
 class PerceptualTerm:
@@ -38,34 +52,24 @@ class PerceptualTerm:
         pixels = torch.zeros(1, *image_shape, device=self.accelerator.device)
         self.distance(pixels, pixels)
 
-    def __call__(self, reconstruction: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(the term, a scalar in the unit of the model's loss; the distance itself, a mean over the pictures)"""
+    def __call__(self, reconstruction: Tensor, pixels: Tensor) -> Compared:
         with self.accelerator.autocast():
-            distance = self.distance(reconstruction, pixels).mean()
-        return distance if self.per_element else distance * pixels[0].numel(), distance.detach()
+            seen = self.distance.look_at_both(reconstruction, pixels)
+            distance = self.distance.between(*seen).mean()
+        term = distance if self.per_element else distance * pixels[0].numel()
+        return Compared(term, distance.detach(), seen)
 
 
-def build_distance(knobs: LossArguments) -> nn.Module:
-    """(B, C, H, W) twice, in [-1, 1] -> (B,), with the weights of the knobs."""
+def build_distance(knobs: LossArguments) -> PerceptualDistance:
+    """With the weights of the knobs."""
     name = knobs.perceptual_model
     if name.startswith("lpips"):
-        return Weighted(LPIPS(name.removeprefix("lpips").removeprefix("-") or "vgg"), knobs.perceptual_weight)
+        return LPIPS(name.removeprefix("lpips").removeprefix("-") or "vgg", knobs.perceptual_weight)
     net = load_feature_net(name)
     return PerceptualLoss(
         net, knobs.perceptual_weight, knobs.perceptual_logits_weight, knobs.perceptual_layers or None,
         knobs.perceptual_size,
     )  # fmt: skip
-
-
-class Weighted(nn.Module):
-    """A distance times a number."""
-
-    def __init__(self, distance: nn.Module, weight: float):
-        super().__init__()
-        self.distance, self.weight = distance, weight
-
-    def forward(self, reconstruction: Tensor, pixels: Tensor) -> Tensor:
-        return self.weight * self.distance(reconstruction, pixels)
 
 
 @torch.no_grad()
