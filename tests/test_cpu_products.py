@@ -4,8 +4,10 @@
 import pytest
 import torch
 
+from hf_autoencoders import VAEConfig, VAEModel
+from hf_autoencoders.evaluation.likelihood import importance_bound
 from hf_autoencoders.models import cpu_products, nearest_codes
-from hf_autoencoders.models.cpu_products import by_onednn, by_torch, fastest_product
+from hf_autoencoders.models.cpu_products import FastestLinearMaps, by_onednn, by_torch, fastest_product
 
 
 needs_onednn = pytest.mark.skipif(not cpu_products.has_onednn(), reason="this build of torch has no oneDNN")
@@ -100,3 +102,52 @@ def test_measuring_takes_the_shortest_of_rounds_in_turns(monkeypatch):
     products = [lambda *_: calls.append("a"), lambda *_: (calls.append("b"), next(clock))]
     assert cpu_products.shortest_times(products, torch.zeros(2, 2), torch.zeros(2, 2)) == [1, 2]
     assert calls == ["a", "b"] * (cpu_products.ROUNDS + 1)
+
+
+@pytest.fixture
+def products_asked(monkeypatch) -> list[tuple[int, ...]]:
+    """Shapes of which the fastest product is asked; oneDNN's is the answer."""
+    asked = []
+
+    def always_onednn(rows, codes):
+        asked.append((*rows.shape, len(codes)))
+        return by_onednn
+
+    monkeypatch.setattr(cpu_products, "fastest_product", always_onednn)
+    return asked
+
+
+@needs_onednn
+def test_linear_layers_without_gradient_take_the_fastest_product_where_that_was_asked(products_asked):
+    layer, rows = torch.nn.Linear(5, 3), drawn(4, 5, 0)
+    with torch.no_grad():
+        before = layer(rows)
+        with FastestLinearMaps():
+            torch.testing.assert_close(layer(rows), before)
+        assert torch.equal(layer(rows), before)
+    assert products_asked == [(4, 5, 3)]
+
+
+def test_what_has_a_gradient_or_another_form_keeps_torch_s_product(products_asked):
+    layer, rows = torch.nn.Linear(5, 3), drawn(4, 5, 0)
+    with FastestLinearMaps():
+        layer(rows).sum().backward()
+        with torch.no_grad():
+            layer(rows[None])
+            torch.nn.Linear(5, 3, bias=False)(rows)
+            torch.nn.functional.linear(rows, weight=layer.weight, bias=layer.bias)
+            with torch.autocast("cpu", torch.bfloat16):
+                assert layer(rows).dtype == torch.bfloat16
+            torch.func.vmap(layer)(rows[None])
+    assert layer.weight.grad is not None and not products_asked
+
+
+@needs_onednn
+def test_the_importance_bound_asks_for_the_fastest_product_and_stays_the_same(products_asked, monkeypatch):
+    torch.manual_seed(0)
+    config = VAEConfig(image_size=8, num_channels=1, backbone="mlp", hidden_sizes=(32,), latent_channels=4)
+    model, pixels = VAEModel(config).eval(), torch.rand(2, 1, 8, 8) * 2 - 1
+    fast = importance_bound(model, pixels, 1000, torch.Generator().manual_seed(1))
+    assert {(1000, 4, 32), (1000, 32, 64)} <= set(products_asked)
+    monkeypatch.setattr(cpu_products, "fastest_product", lambda rows, codes: by_torch)
+    torch.testing.assert_close(fast, importance_bound(model, pixels, 1000, torch.Generator().manual_seed(1)))

@@ -10,7 +10,11 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .precision import may_be_read
 
 
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,3 +60,25 @@ def shortest_times(products: list[Product], rows: Tensor, codes: Tensor) -> list
             product(offsets, rows, codes)
             taken.append(time.perf_counter() - start)
     return [min(taken[1:]) for taken in times]
+
+
+class FastestLinearMaps(TorchFunctionMode):
+    """Inside of this context, linear layers of which no gradient is asked take the fastest product.
+
+    >>> with torch.no_grad(), FastestLinearMaps():
+    ...     torch.nn.Linear(2, 3)(torch.zeros(4, 2)).shape
+    torch.Size([4, 3])
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.linear and not kwargs and may_choose(*args):
+            rows, weight, bias = args
+            return fastest_product(rows, weight)(bias, rows, weight)
+        return function(*args, **(kwargs or {}))
+
+
+def may_choose(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether this linear map is a product of which only the value counts: on a CPU, no gradient, no 16 bits."""
+    if bias is None or rows.dim() != 2 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    return rows.device.type == "cpu" and rows.dtype == weight.dtype == bias.dtype and may_be_read(rows)

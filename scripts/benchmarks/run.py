@@ -22,6 +22,8 @@ import torch
 from measure import ROOT
 from page import environment, store, write_page
 
+from hf_autoencoders.training.launch import keep_freed_memory
+
 
 ROWS = {
     "lookup": rows_lookup.lookup,
@@ -69,6 +71,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     given = parse_arguments(argv)
     torch.set_num_threads(given.threads)
+    keep_freed_memory()  # as our commands do; for all ways alike
     where = environment(given.threads)
     for name in given.rows.split(","):
         print(f"{name} ...", flush=True)

@@ -10,6 +10,7 @@ import time
 import torch
 
 from hf_autoencoders import VQVAEConfig, VQVAEModel
+from hf_autoencoders.training.launch import keep_freed_memory
 
 
 NETS = {
@@ -22,6 +23,7 @@ NETS = {
 def main() -> None:
     net, precision, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a run of training does
     torch.manual_seed(0)
     fields, side, batch = NETS[net]
     model = VQVAEModel(VQVAEConfig(image_size=side, **fields)).train()
