@@ -23,9 +23,10 @@ from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 
 from hf_autoencoders import AutoencoderImageProcessorPil
 from hf_autoencoders.demo import widgets
-from hf_autoencoders.demo.exhibit import PLANE_MARGIN, Backdrop, open_exhibit, png_url
+from hf_autoencoders.demo.exhibit import PLANE_MARGIN, Backdrop, colours_of, open_exhibit, png_url
 from hf_autoencoders.demo.space import REQUIREMENTS, push_space, write_space
 from hf_autoencoders.evaluation import plots
+from hf_autoencoders.evaluation.latent_space import PlaneWindow
 from hf_autoencoders.hub.publish import PublishError
 
 
@@ -131,6 +132,23 @@ def test_the_axes_lie_where_the_drag_expects_them(exhibits):
     assert to_share.transform((window.right, window.top)) == pytest.approx((left + width, bottom + height))
 
 
+def test_the_names_of_both_axes_lie_within_the_picture(exhibits):
+    """With the long numbers of a photograph's components beside them, too."""
+    backdrop = exhibits["vqvae"].backdrop
+    figure = plots.plane_to_drag(backdrop.points, None, None, backdrop.plane, PlaneWindow(-200.0, 200.0, -200.0, 200.0))
+    plots.to_png(figure)  # draws it
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        box = axis.label.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def test_the_plane_comes_first_where_it_is_the_whole_latent_space(exhibits):
+    tabs_of = load_script(DEMO).tabs_of
+    assert tabs_of([exhibits["ae"], exhibits["vqvae"]]) == ["Plane", "Picture", "Interpolate", "Sample"]
+    assert tabs_of([exhibits["vqvae"]]) == ["Picture", "Plane", "Interpolate", "Sample"]
+    assert tabs_of([exhibits["line"]]) == ["Picture", "Interpolate", "Sample"]
+
+
 def test_latents_of_one_dimension_have_no_plane(exhibits):
     assert not exhibits["line"].has_plane
     assert all(exhibits[name].has_plane for name in MODELS if name != "line")
@@ -155,6 +173,33 @@ def test_a_click_on_a_code_repaints_the_picture_around_its_cell(exhibits):
     assert changed[2:4, 4:6].sum() > 0
     tokens = torch.tensor(codes)[None]
     torch.testing.assert_close(exhibit.decode_codes(codes), exhibit.model.decode_image_tokens(tokens)[0])
+
+
+def test_each_code_of_each_level_has_a_colour(exhibits):
+    for name in ("vqvae", "residual", "dvae"):
+        for level in range(exhibits[name].levels):
+            colours = exhibits[name].code_colours(level)
+            assert len({tuple(colour) for colour in colours}) == 6 and all(
+                0 <= part <= 255 for c in colours for part in c
+            )
+    assert exhibits["residual"].code_colours(0) != exhibits["residual"].code_colours(1)
+
+
+def test_codes_with_similar_vectors_have_similar_colours():
+    """Three far groups of vectors: the farthest colours of a group are nearer than the nearest of two groups."""
+    torch.manual_seed(0)
+    vectors = torch.randn(3, 1, 16) * 10 + torch.randn(3, 8, 16) * 0.1
+    colours = colours_of(vectors.flatten(0, 1)).view(3, 8, 3).float()
+    distances = torch.cdist(colours.flatten(0, 1), colours.flatten(0, 1)).view(3, 8, 3, 8)
+    within = max(distances[group, :, group].max() for group in range(3))
+    between = min(distances[a, :, b].min() for a in range(3) for b in range(3) if a != b)
+    assert within < between
+
+
+def test_a_perfect_decoding_has_no_noise_and_an_error_of_one_level_has_48_db(exhibits):
+    pixels = torch.zeros(1, 8, 8)
+    assert exhibits["ae"].psnr(pixels, pixels) == np.inf
+    assert exhibits["ae"].psnr(pixels, pixels + 2 / 255) == pytest.approx(20 * np.log10(255))
 
 
 def test_codes_of_a_residual_quantizer_have_a_level(exhibits):

@@ -6,6 +6,7 @@ It takes gradio and selenium (pip install -e ".[demo-test]"), and Chromium with 
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 from test_demo import DEMO, ROOT, write_run
 
 
@@ -125,7 +127,7 @@ def test_unticked_only_the_dragged_plane_moves(browser):
 
 
 def test_a_click_on_a_code_changes_the_decoded_picture_and_back(browser):
-    open_tab(browser, "Your picture")
+    open_tab(browser, "Picture")
     wait(browser, lambda: len(all_of(browser, "#board-1 .cells button")) == 16)
     encoded = sources(browser, "#board-1 .decoded")
     cell = all_of(browser, "#board-1 .cells button")[5]
@@ -136,6 +138,34 @@ def test_a_click_on_a_code_changes_the_decoded_picture_and_back(browser):
     assert all_of(browser, "#board-1 .cells button")[5].text == other
     browser.find_element(By.CSS_SELECTOR, "#board-1 .reset").click()
     wait(browser, lambda: sources(browser, "#board-1 .decoded") == encoded)
+
+
+def test_the_arrow_keys_choose_a_cell_and_the_picture_shows_where_it_lies(browser):
+    all_of(browser, "#board-1 .cells button")[5].click()  # row 2, column 2
+    ActionChains(browser).send_keys("\ue014\ue015").perform()  # right, down
+    assert browser.find_element(By.CSS_SELECTOR, "#board-1 .said").text.startswith("Row 3, column 3:")
+    place = browser.execute_script("return document.querySelector('#board-1 .place').style.cssText")
+    assert "top: 50%" in place and "left: 50%" in place and "width: 25%" in place
+
+
+def test_the_slider_uncovers_the_decoded_picture_or_the_original(browser):
+    def covered() -> str:
+        return browser.execute_script("return getComputedStyle(document.querySelector('#board-0 .decoded')).clipPath")
+
+    assert covered() == "inset(0px 0px 0px 50%)"
+    slider = browser.find_element(By.CSS_SELECTOR, "#board-0 .split")
+    ActionChains(browser).move_to_element_with_offset(slider, -slider.size["width"] // 4, 0).click().perform()
+    assert float(re.search(r"([\d.]+)%", covered()).group(1)) == pytest.approx(25, abs=2)
+    slider.send_keys("\ue010")  # End
+    assert covered() == "inset(0px 0px 0px 100%)"
+
+
+def test_a_picture_of_ones_own_is_decoded_and_its_quality_is_named(browser, tmp_path):
+    before = sources(browser, ".seen")
+    Image.effect_mandelbrot((300, 200), (-2, -1.5, 1, 1.5), 50).convert("RGB").save(tmp_path / "own.jpg")
+    browser.find_element(By.CSS_SELECTOR, "#canvas input[type=file]").send_keys(str(tmp_path / "own.jpg"))
+    wait(browser, lambda: all(a != b for a, b in zip(before, sources(browser, ".seen"), strict=True)))
+    assert all(re.fullmatch(r"PSNR -?\d+\.\d dB", words) for words in words_of(browser, ".quality"))
 
 
 def test_a_code_that_does_not_exist_is_refused_in_words(browser):
@@ -167,9 +197,30 @@ def test_ways_and_samples_are_shown_for_both_models(browser):
 
 
 def test_the_page_fits_a_laptop_and_says_nothing_of_errors(browser):
-    open_tab(browser, "Latent plane")
+    open_tab(browser, "Plane")
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_two_planes_stand_side_by_side_on_a_laptop(browser):
+    left, right = (plane.rect for plane in all_of(browser, "#planes .plane"))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"]
+
+
+def test_all_of_it_fits_the_width_of_a_phone(browser):
+    """390 pixels: no tab is in a menu, nothing lies beyond the edge, and a plane is nearly as wide as the screen."""
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        names = [tab.text for tab in all_of(browser, "button[role=tab]")]
+        assert names == ["Plane", "Picture", "Interpolate", "Sample"]
+        for name in names:
+            open_tab(browser, name)
+            assert browser.execute_script("return document.documentElement.scrollWidth") == 390, name
+        open_tab(browser, "Plane")
+        assert [plane.rect["width"] for plane in all_of(browser, "#planes .plane")] == [pytest.approx(350, abs=20)] * 2
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_nothing_leaves_the_machine(browser):

@@ -98,18 +98,35 @@ def source_of(entry: dict[str, str]) -> str:
 def build_page(exhibits: list[Exhibit]) -> "gr.Blocks":
     """A tab for each thing that the models offer."""
     with gr.Blocks(title="hf_autoencoders", analytics_enabled=False, fill_width=True) as demo:
-        gr.HTML(f"<h1>{' and '.join(in_html(exhibit.name) for exhibit in exhibits)}</h1>")
-        planes = [exhibit for exhibit in exhibits if exhibit.has_plane]
-        if planes:
-            with gr.Tab("Latent plane"):
-                plane_tab(planes)
-        with gr.Tab("Your picture, its codes" if any(exhibit.has_codes for exhibit in exhibits) else "Your picture"):
-            picture_tab(exhibits)
-        with gr.Tab("Interpolate"):
-            interpolation_tab(demo, exhibits)
-        with gr.Tab("Sample"):
-            samples_tab(demo, exhibits)
+        facts = "".join(f"<p>{in_html(line)}</p>" for line in map(facts_line, exhibits))
+        gr.HTML(f"<h1>{' and '.join(in_html(exhibit.name) for exhibit in exhibits)}</h1>{facts}", elem_id="head")
+        for name in tabs_of(exhibits):
+            with gr.Tab(name):
+                TABS[name](demo, exhibits)
     return demo
+
+
+def tabs_of(exhibits: list[Exhibit]) -> list[str]:
+    """The plane comes first where it shows all of a latent space, and second where it is only a cut through one."""
+    planes = [exhibit.backdrop.plane for exhibit in exhibits if exhibit.has_plane]
+    first = ["Plane", "Picture"] if any(plane.whole for plane in planes) else ["Picture", "Plane"]
+    return [*(name for name in first if planes or name != "Plane"), "Interpolate", "Sample"]
+
+
+def facts_line(exhibit: Exhibit) -> str:
+    """Such as 'vqvae, 128x128 pixels of 3 channels, 1.64 M parameters, 32x32 places with one of 1,024 codes each'."""
+    model, (channels, height, width) = exhibit.model, exhibit.backdrop.examples.shape[1:]
+    size = f"{height}x{width} pixels of {channels} channel{'s' * (channels > 1)}"
+    facts = [model.config.model_type, size, f"{model.num_parameters() / 1e6:.3g} M parameters"]
+    if exhibit.has_codes:
+        each = "one" if exhibit.levels == 1 else str(exhibit.levels)
+        facts.append(f"{'x'.join(map(str, model.grid_size))} places with {each} of {model.codebook_size:,} codes each")
+    return ", ".join(facts)
+
+
+def name_beside(exhibit: Exhibit, exhibits: list[Exhibit]) -> str:
+    """A name for titles; none where there is one model, since the head of the page has it."""
+    return exhibit.name if len(exhibits) > 1 else ""
 
 
 def theme() -> "gr.themes.Base":
@@ -117,10 +134,12 @@ def theme() -> "gr.themes.Base":
     return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
-def plane_tab(exhibits: list[Exhibit]) -> None:
+def plane_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
+    shown = [exhibit for exhibit in exhibits if exhibit.has_plane]
+
     def look(place: dict) -> list[dict[str, str]]:
         """{"x", "y": 0..1} -> what lies there, by model."""
-        return [look_at(exhibit, place["x"], place["y"]) for exhibit in exhibits]
+        return [look_at(exhibit, place["x"], place["y"]) for exhibit in shown]
 
     gr.HTML(
         html_template=widgets.PLANES,
@@ -128,8 +147,8 @@ def plane_tab(exhibits: list[Exhibit]) -> None:
         js_on_load=widgets.PLANES_JS,
         server_functions=[look],
         elem_id="planes",
-        planes=[plane_facts(exhibit) for exhibit in exhibits],
-        together=len(exhibits) > 1,
+        planes=[{"name": name_beside(exhibit, exhibits), **plane_facts(exhibit)} for exhibit in shown],
+        together=len(shown) > 1,
         axes=dict(zip(("left", "bottom", "width", "height"), plots.AXES_TO_DRAG, strict=True)),
     )
 
@@ -140,7 +159,7 @@ def plane_facts(exhibit: Exhibit) -> dict[str, str]:
     figure.set_dpi(160)
     rest = "" if backdrop.plane.whole else " The other components are at their mean."
     caption = f"Dots: {backdrop.source}, as the encoder places them.{rest}"
-    return {"name": exhibit.name, "backdrop": bytes_url(plots.to_png(figure)), "caption": caption}
+    return {"backdrop": bytes_url(plots.to_png(figure)), "caption": caption}
 
 
 def look_at(exhibit: Exhibit, x: float, y: float) -> dict[str, str]:
@@ -151,7 +170,7 @@ def look_at(exhibit: Exhibit, x: float, y: float) -> dict[str, str]:
     return {"picture": png_url(plots.to_picture(place.pixels)), "caption": caption}
 
 
-def picture_tab(exhibits: list[Exhibit]) -> None:
+def picture_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
     examples, (height, width) = exhibits[0].examples(), exhibits[0].backdrop.examples.shape[2:]
     scale = max(1, 280 // max(height, width))
     with gr.Row():
@@ -166,7 +185,7 @@ def picture_tab(exhibits: list[Exhibit]) -> None:
                 height=height * scale,
             )
         with gr.Column():
-            boards = [code_board(exhibit, number, len(exhibits)) for number, exhibit in enumerate(exhibits)]
+            boards = [code_board(exhibit, f"board-{number}", exhibits) for number, exhibit in enumerate(exhibits)]
 
     def show(value: dict | None) -> list[dict[str, Any]]:
         image = picture_of(value, examples)
@@ -197,14 +216,14 @@ def look_through(exhibit: Exhibit, image: Any) -> dict[str, Any] | None:
         pixels = exhibit.read(image)
     except ValueError as error:
         raise gr.Error(in_html(str(error)), print_exception=False) from error
-    seen = png_url(plots.to_picture(pixels[0]))
-    if not exhibit.has_codes:
-        return {"seen": seen, "decoded": png_url(plots.to_picture(exhibit.reconstruct(pixels)[0]))}
-    codes = exhibit.codes(pixels)
-    return {"seen": seen, "codes": codes, "decoded": png_url(plots.to_picture(exhibit.decode_codes(codes)))}
+    codes = exhibit.codes(pixels) if exhibit.has_codes else None
+    decoded = exhibit.reconstruct(pixels)[0] if codes is None else exhibit.decode_codes(codes)
+    quality = f"PSNR {exhibit.psnr(pixels[0], decoded):.1f} dB"
+    pictures = {"seen": png_url(plots.to_picture(pixels[0])), "decoded": png_url(plots.to_picture(decoded))}
+    return {**pictures, "codes": codes, "quality": quality}
 
 
-def code_board(exhibit: Exhibit, number: int, of: int) -> "gr.HTML":
+def code_board(exhibit: Exhibit, elem_id: str, exhibits: list[Exhibit]) -> "gr.HTML":
     def decode(codes: list) -> dict[str, str]:
         """Edited codes -> their picture, or why there is none."""
         try:
@@ -212,9 +231,10 @@ def code_board(exhibit: Exhibit, number: int, of: int) -> "gr.HTML":
         except (ValueError, TypeError, RuntimeError) as error:
             return {"error": str(error)}
 
-    facts = {"name": exhibit.name, "size": 0, "levels": 1, "palette": [], "sprite": "", "columns": PALETTE_COLUMNS}
-    facts["side"] = 250 if of == 1 else 224
+    facts: dict[str, Any] = {"name": name_beside(exhibit, exhibits), "size": 0, "levels": 1, "columns": PALETTE_COLUMNS}
+    facts["side"] = whole_multiple(exhibit.backdrop.examples.shape[3], 390 if len(exhibits) == 1 else 260)
     if exhibit.has_codes:
+        facts["colours"] = [exhibit.code_colours(level) for level in range(exhibit.levels)]
         palette = exhibit.palette()
         sprite = plots.mosaic(exhibit.backdrop.atlas[palette].float() / 127.5 - 1, PALETTE_COLUMNS, gap=0)
         facts |= {"size": exhibit.model.codebook_size, "levels": exhibit.levels}
@@ -224,9 +244,18 @@ def code_board(exhibit: Exhibit, number: int, of: int) -> "gr.HTML":
         css_template=widgets.BOARD_CSS,
         js_on_load=widgets.BOARD_JS,
         server_functions=[decode],
-        elem_id=f"board-{number}",
+        elem_id=elem_id,
         facts=facts,
     )
+
+
+def whole_multiple(width: int, limit: int) -> int:
+    """The largest multiple of a picture's width up to `limit`, so that all its pixels are shown equally large.
+
+    >>> whole_multiple(28, 390), whole_multiple(128, 390), whole_multiple(512, 390)
+    (364, 384, 512)
+    """
+    return width * max(1, limit // width)
 
 
 def as_unit(picture: Image.Image) -> np.ndarray:
@@ -252,7 +281,7 @@ def interpolation_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
     ways = [gr.HTML(elem_id=f"way-{number}") for number in range(len(exhibits))]
 
     def show(a: Any, b: Any) -> list[str]:
-        return unlist([strip_between(exhibit, a, b) for exhibit in exhibits])
+        return unlist([heading(exhibit, exhibits) + strip_between(exhibit, a, b) for exhibit in exhibits])
 
     def next_pair(turn: int) -> tuple:
         turn += 2
@@ -266,24 +295,28 @@ def interpolation_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
 
 def strip_between(exhibit: Exhibit, a: Any, b: Any) -> str:
     if a is None or b is None:
-        return heading(exhibit.name) + "<p>Two pictures are needed.</p>"
+        return "<p>Two pictures are needed.</p>"
     try:
         way = exhibit.way(exhibit.read(a), exhibit.read(b), STEPS)
     except ValueError as error:
         raise gr.Error(in_html(str(error)), print_exception=False) from error
     shares = "".join(f"<span>{100 * step // (STEPS - 1)} %</span>" for step in range(STEPS))
-    return f"{heading(exhibit.name)}{picture(way, STEPS, 'pictures on the way')}<div class='shares'>{shares}</div>"
+    strip = picture(way, STEPS, "pictures on the way")
+    return f"<div class='way'>{strip}<div class='shares'>{shares}</div></div>"
 
 
 def samples_tab(demo: "gr.Blocks", exhibits: list[Exhibit]) -> None:
     with gr.Row():
         seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**31, scale=0, min_width=160)
         draw = gr.Button("Draw others", scale=0, min_width=160)
+    drawn = []
     with gr.Row():
-        drawn = [gr.HTML(elem_id=f"samples-{number}") for number in range(len(exhibits))]
+        for number in range(len(exhibits)):
+            with gr.Column(min_width=320):  # on a phone one below the other
+                drawn.append(gr.HTML(elem_id=f"samples-{number}"))
 
     def show(seed: float | None) -> list[str]:
-        return unlist([samples_of(exhibit, int(seed or 0)) for exhibit in exhibits])
+        return unlist([heading(exhibit, exhibits) + samples_of(exhibit, int(seed or 0)) for exhibit in exhibits])
 
     seed.change(show, seed, drawn, **QUIETLY)
     draw.click(lambda seed: int(seed or 0) + 1, seed, seed, **QUIETLY)
@@ -295,16 +328,19 @@ def samples_of(exhibit: Exhibit, seed: int) -> str:
     try:
         pictures = picture(exhibit.sample(32, seed), 8, "samples from the model's own prior")
     except ValueError as error:
-        return f"{heading(exhibit.name)}<p>{in_html(str(error))}</p>"
-    return heading(exhibit.name) + pictures + (f"<p>{note}</p>" if exhibit.has_codes else "")
+        return f"<p>{in_html(str(error))}</p>"
+    return pictures + (f"<p>{note}</p>" if exhibit.has_codes else "")
 
 
-def heading(name: str) -> str:
-    return f"<h3>{in_html(name)}</h3>"
+def heading(exhibit: Exhibit, exhibits: list[Exhibit]) -> str:
+    return f"<h3>{in_html(name_beside(exhibit, exhibits))}</h3>"
 
 
 def picture(pixels: Any, columns: int, alt: str) -> str:
     return f'<img class="crisp" alt="{in_html(alt)}" src="{png_url(plots.mosaic(pixels, columns))}">'
+
+
+TABS = {"Plane": plane_tab, "Picture": picture_tab, "Interpolate": interpolation_tab, "Sample": samples_tab}
 
 
 if __name__ == "__main__":

@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KDTree
 from torch import Tensor
 
-from ..evaluation.codes import code_atlas
+from ..evaluation.codes import code_atlas, squared_error
 from ..evaluation.latent_space import FAR, Plane, PlaneWindow, central_window
-from ..evaluation.metrics import count_codes
+from ..evaluation.metrics import count_codes, psnr
 from ..evaluation.subject import Subject
 from ..models.pixels import to_bytes
 from ..perception.digits_classifier import in_batches
@@ -109,6 +111,20 @@ def backdrop_of(subject: Subject, source: str) -> Backdrop:
 
 def decode_on_its_device(model: Any) -> Callable[[Tensor], Tensor]:
     return lambda tokens: model.decode_image_tokens(tokens.to(model.device)).cpu()
+
+
+def colours_of(vectors: Tensor) -> Tensor:
+    """(K, D) -> (K, 3), 0..255: red, green and blue are the vectors' first three principal components.
+
+    Each is divided by the spread of the first one, and a tanh keeps outliers from taking all colours for themselves.
+
+    >>> colours_of(torch.tensor([[-9.0, 0.0], [0.0, 3.0], [0.0, -3.0], [9.0, 0.0]])).tolist()
+    [[41, 140, 140], [140, 186, 140], [140, 94, 140], [239, 140, 140]]
+    """
+    axes = min(3, *vectors.shape)
+    components = torch.from_numpy(PCA(axes, svd_solver="full").fit_transform(vectors.double().numpy()))
+    spread = components[:, 0].std(correction=0).clamp_min(1e-12)
+    return (140 + 111 * F.pad(components / spread, (0, 3 - axes)).tanh()).round().int()
 
 
 def png_url(picture: np.ndarray) -> str:
@@ -257,6 +273,10 @@ class Exhibit:
     def reconstruct(self, pixels: Tensor) -> Tensor:
         return self.model.reconstruct(pixels).cpu()
 
+    def psnr(self, pixels: Tensor, decoded: Tensor) -> float:
+        """Peak signal-to-noise ratio in dB of one picture's decoding, both (C, H, W)."""
+        return psnr(float(squared_error(decoded.cpu()[None], pixels.cpu()[None])) / pixels.numel())
+
     def way(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
         """Pictures on the way from a to b, both (1, C, H, W): (steps, C, H, W)."""
         return self.model.interpolate(a, b, steps)[0].cpu()
@@ -287,6 +307,14 @@ class Exhibit:
         if tokens.shape != shape:  # a browser can send anything, and a large grid would take all memory
             raise ValueError(f"The codes of a picture have the shape {shape} here, got {tuple(tokens.shape)}.")
         return self.model.decode_image_tokens(tokens[None])[0].cpu()
+
+    @torch.no_grad()
+    def code_colours(self, level: int = 0) -> list[list[int]]:
+        """[r, g, b], 0..255, for each of the K codes of a level: codes with similar vectors have similar colours."""
+        codes = torch.zeros(self.model.codebook_size, 1, 1, self.levels, dtype=torch.int64, device=self.model.device)
+        codes[..., level] = torch.arange(len(codes), device=codes.device)[:, None, None]
+        vectors = self.model.quantize.get_codebook_entry(codes if self.levels > 1 else codes[..., 0])
+        return colours_of(vectors.flatten(1).float().cpu()).tolist()
 
     def palette(self, limit: int = 512) -> list[int]:
         """The codes met most often, bright painters first; background, met everywhere, last, then never met ones."""

@@ -45,7 +45,7 @@ STYLE = {
     "image.interpolation": "nearest",
 }
 SCATTERED = 10_000  # a scatter plot shows at most so many points
-AXES_TO_DRAG = (0.13, 0.11, 0.85, 0.87)  # left, bottom, width, height: shares of the figure
+AXES_TO_DRAG = (0.17, 0.11, 0.81, 0.87)  # left, bottom, width, height: shares of the figure
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:

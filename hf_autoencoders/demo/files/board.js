@@ -4,7 +4,8 @@ let codes = null, encoded = null, chosen = null, level = 0, asked = 0;
 find('h3').textContent = facts.name;
 const at = ([row, column]) => facts.levels > 1 ? codes[row][column][level] : codes[row][column];
 const say = words => { find('.said').textContent = words; };
-const colour = code => `hsl(${code * 137.508 % 360} 75% 45% / .5)`;
+const coarse = () => codes[0].length <= 12;    // cells so large that a number fits in, and the picture shows beneath
+const colour = code => `rgb(${facts.colours[level][code].join(' ')} / ${coarse() ? .5 : 1})`;
 function buildPalette() {
   if (find('.palette').childElementCount) return;
   const rows = Math.ceil(facts.palette.length / facts.columns);
@@ -19,19 +20,33 @@ function buildPalette() {
 function draw() {
   const cells = find('.cells'), wide = codes[0].length;
   cells.style.gridTemplate = `repeat(${codes.length}, 1fr) / repeat(${wide}, 1fr)`;
+  cells.classList.toggle('coarse', coarse());
   cells.replaceChildren(...codes.flatMap((line, row) => line.map((_, column) => {
     const button = document.createElement('button'), code = at([row, column]);
-    button.type = 'button'; button.dataset.place = `${row},${column}`; button.title = `code ${code}`;
+    button.type = 'button'; button.tabIndex = -1;
+    button.dataset.place = `${row},${column}`; button.title = `code ${code}`;
     button.style.background = colour(code);
-    if (wide <= 12) button.textContent = code;
+    if (coarse()) button.textContent = code;
     if (chosen && chosen[0] === row && chosen[1] === column) button.classList.add('chosen');
     return button;
   })));
   const code = chosen ? at(chosen) : null;
-  find('input').value = code ?? ''; find('input').disabled = !chosen; find('input').max = facts.size - 1;
+  find('.code').value = code ?? ''; find('.code').disabled = !chosen; find('.code').max = facts.size - 1;
   element.querySelectorAll('.palette button').forEach(b => b.classList.toggle('chosen', +b.dataset.code === code));
+  mark();
   say(chosen ? `Row ${chosen[0] + 1}, column ${chosen[1] + 1}: choose its code; bright ones come first.`
              : 'Click a cell of the grid, then a code below.');
+}
+function mark() {                      // the chosen cell, in the picture
+  find('.place').hidden = !chosen;
+  if (!chosen) return;
+  const [high, wide] = [100 / codes.length, 100 / codes[0].length], [row, column] = chosen;
+  Object.assign(find('.place').style,
+                {top: `${row * high}%`, left: `${column * wide}%`, height: `${high}%`, width: `${wide}%`});
+}
+function choose(row, column) {
+  chosen = [Math.min(Math.max(row, 0), codes.length - 1), Math.min(Math.max(column, 0), codes[0].length - 1)];
+  draw();
 }
 async function set(code) {
   if (!chosen) return say('First click a cell of the grid.');
@@ -47,27 +62,42 @@ async function decode() {
     const answer = await server.decode(codes);
     if (mine !== asked) return;      // a later edit or picture went before
     if (answer.error) say(answer.error); else find('.decoded').src = answer.decoded;
+    find('.quality').textContent = '';       // it was that of the codes as encoded
     element.dataset.milliseconds = performance.now() - started;
   } catch (error) { say('No answer: is demo.py still running?'); }
 }
 function start() {
   const value = props.value;
-  find('.tools').style.display = facts.size ? '' : 'none';
+  element.querySelectorAll('.of-codes').forEach(part => { part.style.display = facts.size ? '' : 'none'; });
+  find('.place').hidden = true;
   if (!value || !value.seen) return;
   asked += 1;
-  find('.seen').src = value.seen; find('.decoded').src = value.decoded;
+  find('.seen').src = find('.under').src = value.seen;
+  find('.decoded').src = value.decoded; find('.quality').textContent = value.quality;
   if (!value.codes) return;
   encoded = value.codes; codes = structuredClone(encoded);
   buildPalette(); draw();
 }
 element.addEventListener('click', event => {
   const cell = event.target.closest('.cells button'), code = event.target.closest('.palette button');
-  if (cell) { chosen = cell.dataset.place.split(',').map(Number); draw(); }
+  if (cell) { choose(...cell.dataset.place.split(',').map(Number)); find('.cells').focus(); }
   if (code) set(+code.dataset.code);
-  if (event.target.closest('.reset') && encoded) { codes = structuredClone(encoded); draw(); decode(); }
+  if (event.target.closest('.reset') && encoded) {
+    codes = structuredClone(encoded); draw(); find('.decoded').src = props.value.decoded;
+    asked += 1; find('.quality').textContent = props.value.quality;
+  }
+});
+find('.cells').addEventListener('keydown', event => {
+  const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
+  if (!step || !codes) return;
+  event.preventDefault();
+  if (chosen) choose(chosen[0] + step[0], chosen[1] + step[1]); else choose(0, 0);
+});
+element.addEventListener('input', event => {
+  if (event.target.matches('.split')) find('.compare').style.setProperty('--split', `${event.target.value}%`);
 });
 element.addEventListener('change', event => {
-  if (event.target.matches('input')) set(event.target.value === '' ? NaN : +event.target.value);
+  if (event.target.matches('.code')) set(event.target.value === '' ? NaN : +event.target.value);
   if (event.target.matches('select')) { level = +event.target.value; draw(); }
 });
 if (facts.levels > 1) find('.depth').innerHTML = 'level <select>'

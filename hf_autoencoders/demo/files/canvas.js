@@ -7,7 +7,7 @@ function lay(picture) {              // fills the canvas, its centre in the midd
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
   const wide = picture.width * scale, high = picture.height * scale;
   empty();
-  pen.imageSmoothingEnabled = scale < 1;
+  pen.imageSmoothingEnabled = scale < 1; pen.imageSmoothingQuality = 'high';
   pen.drawImage(picture, (canvas.width - wide) / 2, (canvas.height - high) / 2, wide, high);
 }
 async function open(file) {
