@@ -112,3 +112,29 @@ def test_what_the_kl_and_f8_recipes_train_diffusers_can_hold():
             knobs += [f"--{name}", *SMALL_NETS[recipe][name].split()] if name in SMALL_NETS[recipe] else []
         model = AutoModel.from_config(build_config(parse_arguments(knobs), {"num_channels": 3}))
         assert isinstance(to_diffusers(model), held_by)
+
+
+def small_run(recipe, photographs, folder, **knobs):
+    """A run of `recipe` on small pictures, and the held-out ones as its model sees them."""
+    small = {
+        "image_size": "32", "dataset_name": str(photographs), "max_train_steps": "3", "logging_steps": "1",
+        "mixed_precision": "no", "num_threads": "1", "cpu": "true", "output_dir": str(folder), "feature_model": "null",
+        "feature_size": "null", **GAME, **knobs,
+    }  # fmt: skip
+    flags = [word for name, value in small.items() for word in (f"--{name}", *value.split())]
+    assert train_here(["--recipe", recipe, *flags]) == 0
+    return AutoModel.from_pretrained(folder).eval()
+
+
+def test_the_decoder_recipe_sharpens_a_run_of_the_whole_recipe_and_keeps_its_tokens(photographs, tmp_path):
+    net = {"block_out_channels": "8 8 16", "norm_num_groups": "4", "codebook_size": "32"}
+    parent = small_run("vqgan-photos128", photographs, tmp_path / "parent", **net)
+    child = small_run("vqgan-photos128-decoder", photographs, tmp_path / "child", init_from=str(tmp_path / "parent"))
+    pixels = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    tokens = parent.get_image_tokens(pixels)
+    assert torch.equal(tokens, child.get_image_tokens(pixels)) and len(tokens.unique()) > 1
+    assert not torch.equal(parent.decode_image_tokens(tokens), child.decode_image_tokens(tokens))
+    log = [json.loads(line) for line in (tmp_path / "child" / "metrics.jsonl").read_text().splitlines()]
+    last = {name: value for line in log for name, value in line.items()}
+    assert last["perceptual_distance"] > 0 and 0 < last["adversarial_share"] < 1
+    assert json.loads((tmp_path / "child" / "metrics.json").read_text())["parent"]["keeps_tokens"]
