@@ -3,6 +3,7 @@
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,21 @@ def test_the_page_is_the_one_that_its_record_gives(benchmarks, tmp_path):
 
     write_page(ROOT / "docs" / "benchmarks.json", tmp_path / "page.md", list(benchmarks.ROWS))
     assert (tmp_path / "page.md").read_text() == (ROOT / "docs" / "BENCHMARKS.md").read_text()
+
+
+@pytest.mark.parametrize("discriminator", ["features", "pooled"])
+def test_the_plain_step_of_the_row_adversarial_trains_as_the_loop_does(benchmarks, tmp_path, discriminator):
+    """So that its time is that of the same work."""
+    photos = benchmarks.rows_photos
+    photos.write_pictures(tmp_path / "pictures", 8)
+    exact = ("--codebook_init", "uniform", "--mixed_precision", "no", "--cpu")
+    run = photos.build(tmp_path, 3, ["--discriminator", discriminator, *photos.TINY, *exact])
+    before = [weight.detach().clone() for weight in run.core.parameters()]
+    plain, batches = photos.PlainTraining(run), [batch["pixel_values"] for batch in islice(run.batches(0), 3)]
+    photos.loop(run, 3)
+    photos.each(plain.step, batches)
+    pairs = zip(before, run.core.parameters(), plain.model.parameters(), strict=True)
+    for start, ours, theirs in pairs:
+        assert (ours - theirs).abs().max() < 1e-6 < (ours - start).abs().max()
+    for ours, theirs in zip(run.adversary.net.net.parameters(), plain.judge.parameters(), strict=True):
+        assert (ours - theirs).abs().max() < 1e-6

@@ -17,6 +17,7 @@ import rows_data
 import rows_drawing
 import rows_encoding
 import rows_lookup
+import rows_photos
 import rows_training
 import torch
 from measure import ROOT
@@ -35,6 +36,7 @@ ROWS = {
     "exported": rows_encoding.exported,
     "large": rows_encoding.large,
     "step": rows_training.step,
+    "adversarial": rows_photos.adversarial,
     "epoch": rows_training.epoch,
     "sampling": rows_drawing.sampling,
     "likelihood": rows_drawing.likelihood,
