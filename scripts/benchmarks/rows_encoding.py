@@ -147,19 +147,24 @@ def flava_tokens(peer, pixels: torch.Tensor) -> Callable:
 
 @torch.no_grad()
 def exported(given: argparse.Namespace) -> list[Case]:
-    """Encoding by the eager model, by torch.compile, and by onnxruntime after `scripts/export.py RUN --to onnx OUT`."""
+    """Encoding by the eager model, torch.compile, AOTInductor, and onnxruntime after `scripts/export.py --to onnx`."""
     torch.manual_seed(0)
     model = VQVAEModel(VQVAEConfig(image_size=64, backbone="conv")).eval()
     pixels = pictures(1, 64)
     ways = {"ours": lambda: model.get_image_tokens(pixels), "torch.compile": compiled(model, pixels, given)}
     with tempfile.TemporaryDirectory() as folder:
+        ways["AOTInductor"] = compiled_ahead(model, pixels, Path(folder), given)
         ways["onnxruntime"] = onnx_session(model, pixels, Path(folder))
         case = Case("encode by the conv net, 1 x 64 px", interleaved(ways, given.rounds))
         for name, way in list(ways.items())[1:]:
             if way is not None:
                 tokens = torch.as_tensor(way())
                 case.claim(f"tokens that differ, {name}", (tokens != ways["ours"]()).sum().item(), "<=", 0, "")
-    case.notes.append("For comparison only: no target. ONNX: `python scripts/export.py RUN --to onnx OUT`.")
+    case.notes.append(
+        "For comparison only: no target. ONNX: `python scripts/export.py RUN --to onnx OUT`. AOTInductor: "
+        "`torch.export` of a module that calls `get_image_tokens`, then `torch._inductor.aoti_compile_and_package`; "
+        "a C++ compiler is needed, and the file fits this kind of machine only."
+    )
     return [case]
 
 
@@ -167,6 +172,26 @@ def compiled(model, pixels: torch.Tensor, given: argparse.Namespace) -> Callable
     if given.tiny:
         return None
     encoder = torch.compile(lambda x: model.encode(x, return_dict=True).image_tokens)
+    return lambda: encoder(pixels)
+
+
+class Tokenizing(torch.nn.Module):
+    """`get_image_tokens` as a module's forward, which `torch.export` takes."""
+
+    def __init__(self, model: VQVAEModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.model.get_image_tokens(pixels)
+
+
+def compiled_ahead(model: VQVAEModel, pixels: torch.Tensor, folder: Path, given: argparse.Namespace) -> Callable | None:
+    if given.tiny:
+        return None
+    program = torch.export.export(Tokenizing(model), (pixels,))
+    file = torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "encode.pt2"))
+    encoder = torch._inductor.aoti_load_package(file)
     return lambda: encoder(pixels)
 
 
