@@ -238,6 +238,11 @@ def test_gradient_energy_tells_blur_from_grids():
         (["--adversarial_weight", "-1"], "--adversarial_weight must be at least 0"),
         (["--perceptual_model", "digits", "--perceptual_weight", "0"], "above 0"),
         (["--adversarial_weight", "1", "--discriminator", "features"], "judges the maps of a feature net"),
+        (
+            ["--adversarial_weight", "1", "--discriminator", "features", "--perceptual_model", "lpips-vgg"],
+            "judges the maps of a feature net",
+        ),
+        (["--perceptual_model", "lpips-vgg", "--perceptual_size", "64"], "--perceptual_size: has no effect with lpips"),
     ],
 )
 def test_knobs_that_do_not_fit_are_one_line(flags, message):
@@ -250,6 +255,8 @@ def test_knobs_that_do_not_fit_are_one_line(flags, message):
     [
         (["--perceptual_model", "/no/such/net"], "No feature net"),
         (["--perceptual_model", "digits", "--perceptual_layers", "9"], "has the maps 0..2"),
+        (["--perceptual_model", "lpips-resnet"], "LPIPS has the trunks alex, vgg, squeeze, as in lpips-vgg"),
+        (["--feature_model", "lpips-vgg"], "lpips-vgg is a distance between two pictures, so it has no features"),
         (["--perceptual_model", "efficientnet-lite0"], "from 32 pixels a side on, got 8x8"),
     ],
 )

@@ -100,17 +100,25 @@ class PerceptualLoss(PerceptualDistance):
         return distance
 
 
+LPIPS_TRUNKS = ("alex", "vgg", "squeeze")
+
+
 class LPIPS(PerceptualDistance):
     """LPIPS with its learned heads (Zhang et al. 2018), by torchmetrics; its trunk network comes from torchvision.
 
     Args:
         trunk: `alex`, `vgg` or `squeeze`.
         weight: the distance is multiplied by it.
+
+    Raises:
+        ValueError: another trunk, or torchvision is not installed.
     """
 
     def __init__(self, trunk: str = "vgg", weight: float = 1.0):
         super().__init__()
         self.weight = weight
+        if trunk not in LPIPS_TRUNKS:
+            raise ValueError(f"LPIPS has the trunks {', '.join(LPIPS_TRUNKS)}, as in lpips-vgg; got {trunk!r}.")
         from torchmetrics.functional.image.lpips import _LPIPS
         from torchmetrics.utilities.imports import _TORCHVISION_AVAILABLE
 

@@ -223,6 +223,15 @@ FEATURE_NETS = {
 }
 
 
+def is_lpips(name: str) -> bool:
+    """Whether this names LPIPS, which is a distance (`distances.LPIPS`), and not a feature net.
+
+    >>> is_lpips("lpips-vgg"), is_lpips("lpips"), is_lpips("organisation/lpips-vgg")
+    (True, True, False)
+    """
+    return name == "lpips" or name.startswith("lpips-")
+
+
 def load_feature_net(name: str, revision: str = "main") -> FeatureNet:
     """The frozen net of this name: one of FEATURE_NETS, or a model of transformers by Hub id or folder.
 
@@ -234,6 +243,11 @@ def load_feature_net(name: str, revision: str = "main") -> FeatureNet:
     """
     if name in FEATURE_NETS:
         return FEATURE_NETS[name](name)
+    if is_lpips(name):
+        raise ValueError(
+            f"{name} is a distance between two pictures, so it has no features to compare sets by (--perceptual_model "
+            f"takes it as a loss): take one of {', '.join(FEATURE_NETS)}, or a model of transformers."
+        )
     if "/" not in name and not Path(name).exists():
         raise ValueError(
             f"No feature net {name!r}: take one of {', '.join(FEATURE_NETS)}, or an image classifier or backbone of "

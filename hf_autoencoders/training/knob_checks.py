@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Checks of the knobs before anything else is done: values out of range, and knobs without effect."""
 
+from ..perception.feature_nets import is_lpips
 from .arguments import Arguments
 
 
@@ -80,12 +81,18 @@ def check_losses(arguments: Arguments):
     perceptual = {name for name in own if name.startswith("perceptual_")}
     if perceptual and losses.perceptual_model is None:
         raise ValueError(f"{flags_of(sorted(perceptual))}: has no effect without --perceptual_model.")
+    of_feature_nets = perceptual - {"perceptual_model", "perceptual_weight"}
+    if of_feature_nets and is_lpips(losses.perceptual_model):
+        raise ValueError(
+            f"{flags_of(sorted(of_feature_nets))}: has no effect with {losses.perceptual_model}, which has its own "
+            "layers and weights; it is for feature nets."
+        )
     if perceptual and not (losses.perceptual_weight or losses.perceptual_logits_weight):
         raise ValueError("--perceptual_model needs a --perceptual_weight or --perceptual_logits_weight above 0.")
     rest = own - perceptual - {"adversarial_weight"}
     if rest and not losses.adversarial_weight:
         raise ValueError(f"{flags_of(sorted(rest))}: has no effect without an --adversarial_weight above 0.")
-    if losses.discriminator == "features" and (losses.perceptual_model or "lpips").startswith("lpips"):
+    if losses.discriminator == "features" and (losses.perceptual_model is None or is_lpips(losses.perceptual_model)):
         raise ValueError(
             "--discriminator features judges the maps of a feature net: give one as --perceptual_model, for instance "
             "efficientnet-lite0."

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..evaluation.metrics import roughness
 from ..perception.distances import LPIPS, PerceptualDistance, PerceptualLoss
-from ..perception.feature_nets import load_feature_net
+from ..perception.feature_nets import is_lpips, load_feature_net
 from .arguments import LossArguments
 
 
@@ -63,7 +63,7 @@ class PerceptualTerm:
 def build_distance(knobs: LossArguments) -> PerceptualDistance:
     """With the weights of the knobs."""
     name = knobs.perceptual_model
-    if name.startswith("lpips"):
+    if is_lpips(name):
         return LPIPS(name.removeprefix("lpips").removeprefix("-") or "vgg", knobs.perceptual_weight)
     net = load_feature_net(name)
     return PerceptualLoss(
