@@ -128,7 +128,7 @@ def load_subject(arguments: argparse.Namespace, name: str) -> Subject:
         model=model,
         train=images.train,
         held_out=images.eval,
-        setting=data_setting(binarize, arguments.seed),
+        setting=data_setting(binarize, arguments.seed, model.config.num_channels),
         folder=folder,
         seed=arguments.seed,
         reading=describe_processor(processor),

@@ -37,18 +37,21 @@ UNITS = {
 # -- which data --------------------------------------------------------------------------------------------------------
 
 
-def data_setting(binarize: str = "none", seed: int = 0) -> str:
+def data_setting(binarize: str = "none", seed: int = 0, channels: int = 1) -> str:
     """The name of these data: metrics can be compared if it is the same.
 
     Args:
         binarize: `none`, `dynamic` or `fixed`, as the data set was loaded.
         seed: of the draw.
+        channels: of the pictures.
 
+    >>> data_setting(channels=3)
+    'colours'
     >>> data_setting("fixed", seed=3)
     'binarised once by a Bernoulli draw of seed 3 (not the published static split)'
     """
     names = {
-        "none": "grey levels",
+        "none": "grey levels" if channels == 1 else "colours",
         "dynamic": "dynamically binarised (drawn anew in each epoch)",
         "fixed": f"binarised once by a Bernoulli draw of seed {seed} (not the published static split)",
     }

@@ -219,7 +219,7 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     place = [] if as_recipe else [f"--output_dir=runs/{name}"]
     flags = ["--recipe", f"{RECIPES}/{path.name}", *recipe_flags(changed), *place]
     command = shlex.join(["accelerate", "launch", "scripts/train.py", *flags])
-    setting = data_setting(run.dataset.get("binarize", "none"), run.record["seed"])
+    setting = data_setting(run.dataset.get("binarize", "none"), run.record["seed"], run.config.num_channels)
     likelihoods, evaluation = read_report(Path(folder), name, setting)
     record = {key: value for key, value in run.record.items() if key not in LEFT_OUT}
     record |= {"settings": settings, "command": command, "metrics": {**run.metrics, **likelihoods}}
@@ -341,7 +341,8 @@ def how(figure: ResultToReach, measured: Measured) -> dict[str, Any]:
     record, dataset = measured.run.record, measured.run.dataset
     from_report = figure.metric.startswith("likelihood_")
     images = measured.run.metrics["likelihood_images" if from_report else "images"]
-    setting = data_setting(dataset.get("binarize", "none"), record["seed"])
+    channels = measured.run.config.num_channels
+    setting = data_setting(dataset.get("binarize", "none"), record["seed"], channels)
     return {
         "recipe": measured.recipe,
         "command": measured.command,
