@@ -38,5 +38,10 @@ def with_channels_last(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
+def has_channels_last(values: Tensor) -> bool:
+    """Whether the order is channels last, and not the other one, too."""
+    return values.is_contiguous(memory_format=torch.channels_last) and not values.is_contiguous()
+
+
 def is_on_cpu(values: Tensor) -> bool:
     return values.device.type == "cpu"
