@@ -149,6 +149,15 @@ def test_the_plane_comes_first_where_it_is_the_whole_latent_space(exhibits):
     assert tabs_of([exhibits["line"]]) == ["Picture", "Interpolate", "Sample"]
 
 
+def test_the_head_of_the_page_says_what_each_model_is(exhibits):
+    line = load_script(DEMO).facts_line
+    parameters = f"{exhibits['vqvae'].model.num_parameters():,} parameters"
+    places = "4x4 places with one of 6 codes each"
+    assert line(exhibits["vqvae"]) == f"vqvae, 8x8 pixels of 1 channel, {parameters}, {places}"
+    assert line(exhibits["residual"]).endswith("4x4 places with 2 of 6 codes each")
+    assert line(exhibits["vae"]).startswith("vae, 8x8") and "codes" not in line(exhibits["vae"])
+
+
 def test_latents_of_one_dimension_have_no_plane(exhibits):
     assert not exhibits["line"].has_plane
     assert all(exhibits[name].has_plane for name in MODELS if name != "line")

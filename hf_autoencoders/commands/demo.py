@@ -117,7 +117,9 @@ def facts_line(exhibit: Exhibit) -> str:
     """Such as 'vqvae, 128x128 pixels of 3 channels, 1.64 M parameters, 32x32 places with one of 1,024 codes each'."""
     model, (channels, height, width) = exhibit.model, exhibit.backdrop.examples.shape[1:]
     size = f"{height}x{width} pixels of {channels} channel{'s' * (channels > 1)}"
-    facts = [model.config.model_type, size, f"{model.num_parameters() / 1e6:.3g} M parameters"]
+    parameters = model.num_parameters()
+    count = f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters:,}"
+    facts = [model.config.model_type, size, f"{count} parameters"]
     if exhibit.has_codes:
         each = "one" if exhibit.levels == 1 else str(exhibit.levels)
         facts.append(f"{'x'.join(map(str, model.grid_size))} places with {each} of {model.codebook_size:,} codes each")
