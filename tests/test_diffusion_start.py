@@ -53,9 +53,12 @@ def losses(folder) -> list[float]:
 
 
 @pytest.mark.parametrize("place", ["", "pipeline"])
-def test_a_unet_goes_on_where_the_parent_stood(parent, vae, tmp_path, place):
-    folder = tmp_path / "run"
+def test_a_unet_goes_on_where_the_parent_stood(parent, vae, tmp_path, place, monkeypatch):
+    folder, read = tmp_path / "run", []
+    load_config = DiffusionPipeline.load_config
+    monkeypatch.setattr(DiffusionPipeline, "load_config", lambda *a, **k: read.append(a[0]) or load_config(*a, **k))
     assert run(vae, folder, "--init_from", parent / place, "--learning_rate", 0) == 0  # no word of the net
+    assert read == [str(parent / "pipeline")]  # its index, once
     one, two = unet_of(parent), unet_of(folder)
     assert all(torch.equal(tensor, two.state_dict()[name]) for name, tensor in one.state_dict().items())
     assert sum(losses(folder)) / 2 < 0.9 * losses(parent)[0]  # 1: nothing is predicted, as by random weights

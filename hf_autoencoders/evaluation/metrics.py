@@ -17,7 +17,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from ..models.codebooks import histogram, perplexity
+from ..models.codebooks import histogram, perplexity, rank, world_size
 from .draws import picture_generators
 from .structural_similarity import ssim_per_image
 
@@ -50,7 +50,7 @@ class Totals:
 
     def merged(self) -> "Totals":
         """The sum over all processes, equal on each of them. A process without images adds nothing."""
-        if not _distributed():
+        if world_size() == 1:
             return self
         total = Totals()
         for sums, codes in of_all_processes((dict(self.sums), self.codes)):  # in one order, so that all round alike
@@ -61,15 +61,11 @@ class Totals:
         return total
 
 
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def of_all_processes(own: Any) -> list[Any]:
     """`own` of each process, in rank order, equal on all of them; a collective call."""
-    if not _distributed():
+    if world_size() == 1:
         return [own]
-    parts: list = [None] * torch.distributed.get_world_size()
+    parts: list = [None] * world_size()
     torch.distributed.all_gather_object(parts, own)
     return parts
 
@@ -223,10 +219,6 @@ def _device(model: nn.Module, accelerator: Any) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
-def _rank() -> int:
-    return torch.distributed.get_rank() if _distributed() else 0
-
-
 def passes_per_image(model: nn.Module) -> int:
     """How often `evaluate` runs the (bare) model on each image: 3 times a dVAE, 2 a VAE, once any other."""
     return _Schedules.of(model, None).passes
@@ -304,15 +296,15 @@ def _numbers(seen: int, size: int, prepared: bool) -> Tensor:
     A prepared loader gives each process the same number of consecutive images in each round. Otherwise image i is on
     process i % processes.
     """
-    rank, processes = _rank(), torch.distributed.get_world_size() if _distributed() else 1
+    processes = world_size()
     if prepared:
-        return seen * processes + rank * size + torch.arange(size)
-    return (seen + torch.arange(size)) * processes + rank
+        return seen * processes + rank() * size + torch.arange(size)
+    return (seen + torch.arange(size)) * processes + rank()
 
 
 def _rounds(batches: Iterable) -> int:
     """The largest number of batches on any process; 0 if there is one process or a length is unknown."""
-    if not _distributed():
+    if world_size() == 1:
         return 0
     lengths = of_all_processes(len(batches) if hasattr(batches, "__len__") else None)
     return 0 if None in lengths else max(lengths)

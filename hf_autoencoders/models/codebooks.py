@@ -23,6 +23,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process among them, 0 if it is alone."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 def accumulates_gradients() -> bool:
     """True in a micro-batch without an optimizer step behind it, in `accelerator.accumulate` or transformers' Trainer.
 
@@ -52,10 +57,10 @@ def gather_rows(rows: Tensor) -> Tensor:
 def row_range(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(index of this process's first row in the global batch, rows of the global batch), both 0-dim int64."""
     sizes = torch.zeros(world_size(), dtype=torch.int64, device=rows.device)
-    rank = dist.get_rank() if len(sizes) > 1 else 0
-    sizes[rank] = rows.shape[0]
+    own = rank()
+    sizes[own] = rows.shape[0]
     sum_over_processes(sizes)
-    return sizes[:rank].sum(), sizes.sum()
+    return sizes[:own].sum(), sizes.sum()
 
 
 def draw_global_rows(rows: Tensor, count: int, seed: int, step: Tensor) -> Tensor:

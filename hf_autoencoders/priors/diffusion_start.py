@@ -2,6 +2,7 @@
 """Training on from the UNet of a saved pipeline: on latents of the same encoder, with the pipeline's own noise."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,32 +50,35 @@ class SavedPipeline:
                 return load_model(self.place, self.revision or "main", kind, **where)
         raise UnusableModel(f"{self.place} is a pipeline without {' or '.join(kind.__name__ for kind in classes)}.")
 
+    @cached_property
     def scheduler(self) -> DDIMScheduler:
+        """The noise that its UNet was trained with."""
         with reading(self.place, "scheduler"):
             return DDIMScheduler.from_pretrained(self.place, subfolder="scheduler", revision=self.revision)
 
 
-def load_saved_unet(arguments: Arguments) -> Parent | None:
-    """The UNet that --init_from names, None without it; its knobs become those of the run.
+def pipeline_of(arguments: Arguments) -> SavedPipeline | None:
+    """The pipeline that --init_from names; None without it."""
+    name = arguments.run.init_from
+    return None if name is None else SavedPipeline.open(name, arguments.run.init_revision)
+
+
+def load_saved_unet(arguments: Arguments, pipeline: SavedPipeline | None) -> Parent | None:
+    """The UNet of the pipeline, None without one; its knobs become those of the run.
 
     Raises:
         ValueError: nothing is there, it predicts something else than the noise, or a knob would change its net.
     """
-    parent = load_parent(arguments, lambda name, revision: SavedPipeline.open(name, revision).part(UNet2DModel))
+    parent = load_parent(arguments, lambda name, revision: pipeline.part(UNet2DModel))
     if parent is None:
         return None
-    scheduler, name = scheduler_of(arguments), arguments.run.init_from
+    scheduler, name = pipeline.scheduler, arguments.run.init_from
     if scheduler.config.prediction_type != "epsilon":
         raise ValueError(f"--init_from {name} predicts {scheduler.config.prediction_type}; this training is of noise.")
     own = knobs_of_unet(parent.model, scheduler)
     arguments.model.update(settle_knobs(arguments, own, MAY_CHANGE_OF_A_UNET))
     check_diffusion_knobs(arguments)  # again: classes without a null class draw no guided pictures
     return parent
-
-
-def scheduler_of(arguments: Arguments) -> DDIMScheduler:
-    """The noise that the parent was trained with."""
-    return SavedPipeline.open(arguments.run.init_from, arguments.run.init_revision).scheduler()
 
 
 def knobs_of_unet(unet: UNet2DModel, scheduler: DDIMScheduler) -> dict[str, Any]:
@@ -85,14 +89,14 @@ def knobs_of_unet(unet: UNet2DModel, scheduler: DDIMScheduler) -> dict[str, Any]
     return {**knobs, "dropout": config.dropout, "beta_schedule": scheduler.config.beta_schedule, **without_null}
 
 
-def check_same_latents(parent: Parent, arguments: Arguments, exported: nn.Module) -> None:
+def check_same_latents(parent: Parent, pipeline: SavedPipeline, arguments: Arguments, exported: nn.Module) -> None:
     """Raises ValueError unless the pipeline's own image model gives the same latents; notes another scale of them.
 
     Args:
         exported: the run's image model, as diffusers' class. Its decoder may be another one.
     """
     name, model = arguments.run.init_from, arguments.model["image_model"]
-    theirs = SavedPipeline.open(name, arguments.run.init_revision).part(AutoencoderKL, VQModel)
+    theirs = pipeline.part(AutoencoderKL, VQModel)
     one, two = (
         {key: tensor.float() for key, tensor in net.state_dict().items() if key.startswith(OF_LATENTS)}
         for net in (theirs, exported)

@@ -27,7 +27,7 @@ from ..training.fingerprints import identity
 from ..training.task import Task
 from .classes import check_same_classes, settle_classes
 from .diffusion_knobs import OF_SAMPLES
-from .diffusion_start import PIPELINE, check_same_latents, load_saved_unet, scheduler_of, train_unet_on
+from .diffusion_start import PIPELINE, check_same_latents, load_saved_unet, pipeline_of, train_unet_on
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
 from .latents import Latents, NoisedLatents, encode_latents, has_scale, pixel_batches
 from .prior_data import load_image_model, read_pictures
@@ -75,12 +75,13 @@ class DiffusionTask(Task):
     def read(self, accelerator: Accelerator, say: Callable[[str], None]) -> None:
         knobs = self.arguments.model
         with accelerator.main_process_first():
-            self.parent = load_saved_unet(self.arguments)
+            pipeline = pipeline_of(self.arguments)
+            self.parent = load_saved_unet(self.arguments, pipeline)
             self.image_model, processor = load_image_model(knobs["image_model"], knobs["image_model_revision"])
         exported, known = self.accept(self.image_model), None
         if self.parent is not None:
-            check_same_latents(self.parent, self.arguments, exported)
-            self.scheduler, known = scheduler_of(self.arguments), classes_of(self.parent.model)
+            check_same_latents(self.parent, pipeline, self.arguments, exported)
+            self.scheduler, known = pipeline.scheduler, classes_of(self.parent.model)
         check_grid(self.image_model.grid_size, len(knobs["block_out_channels"]))
         self.pictures = read_pictures(self.arguments, processor)
         self.image_model.to(accelerator.device)

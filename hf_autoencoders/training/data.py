@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..models.codebooks import rank, world_size
 from .augmentation import Augmentation
 from .image_columns import DataError, find_image_column, find_label_column, holds_encoded_images, undecoded
 from .image_folders import HELD_OUT, split_of
@@ -140,13 +141,6 @@ def _range(pixel_range: Sequence[float] | None) -> tuple[float, float] | None:
     if len(pixel_range) != 2 or not np.isfinite(pixel_range).all() or pixel_range[0] == pixel_range[1]:
         raise DataError(f"`pixel_range` is two numbers, the values of black and white, got {list(pixel_range)}.")
     return float(pixel_range[0]), float(pixel_range[1])
-
-
-def _process() -> tuple[int, int]:
-    """(rank, processes) of the running process group."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 @dataclass
@@ -282,8 +276,8 @@ class _Choice:
         self.look_at(rows)
         held_out = self.images(rows, augmentation.for_evaluation())
         images = StreamingImages(
-            undecoded(stream, column).select_columns(column), column, train, self.to_uint8, augmentation, *_process(),
-            shuffle=self.stream_shuffle, held_out=keys, limit=limits[0], pixel_range=self.pixel_range,
+            undecoded(stream, column).select_columns(column), column, train, self.to_uint8, augmentation, rank(),
+            world_size(), shuffle=self.stream_shuffle, held_out=keys, limit=limits[0], pixel_range=self.pixel_range,
             skip_corrupt=self.skip_corrupt,
         )  # fmt: skip
         return self.splits(images, held_out, train, name)
