@@ -532,6 +532,29 @@ def test_pictures_without_labels_are_encoded(saved, model, tmp_path, streaming):
     )
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("rows_per_shard", [1, 3])  # 1: there are shards without any picture
+def test_corrupt_pictures_are_left_out_and_named(saved, model, tmp_path, capsys, caplog, streaming, rows_per_shard):
+    pictures = write_pictures(tmp_path / "pictures")
+    flags = ("--rows_per_shard", rows_per_shard, *(["--streaming"] if streaming else []))
+    assert run(saved, tmp_path / "whole", "--dataset_name", pictures, *flags) == 0
+    whole = load_token_dataset(tmp_path / "whole").__getitems__(range(4))["image_tokens"]
+    files = sorted(pictures.rglob("*.png"))
+    for file in (files[0], files[2]):
+        file.write_bytes(file.read_bytes()[:60])
+    assert run(saved, tmp_path / "tokens", "--dataset_name", pictures, *flags) == 2
+    said = capsys.readouterr().err
+    assert "Cannot decode" in said and said.count("\n") == 1
+    assert run(saved, tmp_path / "tokens", "--dataset_name", pictures, *flags, "--skip_corrupt") == 0  # goes on
+    tokens = load_token_dataset(tmp_path / "tokens", expect=model)
+    assert torch.equal(tokens.__getitems__(range(2))["image_tokens"], whole[[1, 3]]) and len(tokens) == 2
+    assert sum("Left out: Cannot decode" in record.message for record in caplog.records) == 2
+    if not streaming:
+        assert "2 corrupt pictures are left out" in capsys.readouterr().out
+        shards = [parquet.read_table(path) for path in sorted((tmp_path / "tokens").glob("*.parquet"))]
+        assert [index for shard in shards for index in shard["index"].to_pylist()] == [1, 3]
+
+
 def test_tokens_of_other_pictures_of_the_same_name_are_refused(saved, tmp_path, capsys):
     one, two = (write_pictures(tmp_path / place / "cats", shift) for place, shift in (("a", 0), ("b", 10)))
     copy = shutil.copytree(one, tmp_path / "c" / "cats")

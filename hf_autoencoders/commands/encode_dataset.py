@@ -60,6 +60,7 @@ class EncodeArguments:
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
     label_column: str | None = knob(None, "column of the classes, numbers or words (default: found by its type)")
     max_samples: int | None = knob(None, "encode only the first so many images of each split")
+    skip_corrupt: bool = knob(False, "leave out and count pictures that cannot be decoded (default: stop at the first)")
     streaming: bool = knob(False, "read images as they arrive, without downloading them first")
     rows_per_shard: int = knob(10_000, "images in one file; a killed run continues with the first missing file")
     batch_size: int = knob(256, "images that one process encodes together")
@@ -229,6 +230,7 @@ def write_shards(
             model, processor.to_uint8, folder, arguments.rows_per_shard, arguments.batch_size, arguments.num_workers,
             accelerator.process_index, accelerator.num_processes, tell,
             autocast=torch.bfloat16 if arguments.mixed_precision == "bf16" else None,
+            skip_corrupt=arguments.skip_corrupt,
         )  # fmt: skip
         if writer.autocast is not None and accelerator.is_main_process:
             say_what_changes(arguments, writer, tables)
@@ -244,8 +246,10 @@ def write_shards(
         total = sum(count for _, count in every)
         say(accelerator, f"encoded {total} images in {seconds:.1f} s, {total / seconds:.0f} images/s")
         for split, metrics in record["splits"].items():
-            used, size = metrics["codes_used"], record["codebook_size"]
-            print(f"  {split}: {metrics['rows']} rows, {used} of {size} codes, perplexity {metrics['perplexity']:.1f}")
+            used, size, rows = metrics["codes_used"], record["codebook_size"], metrics["rows"]
+            print(f"  {split}: {rows} rows, {used} of {size} codes, perplexity {metrics['perplexity']:.1f}")
+            if hasattr(tables[split], "__len__") and rows < len(tables[split]):
+                print(f"  {split}: {len(tables[split]) - rows} corrupt pictures are left out")
 
 
 def say_what_changes(arguments: EncodeArguments, writer: ShardWriter, tables: dict) -> None:
@@ -254,7 +258,7 @@ def say_what_changes(arguments: EncodeArguments, writer: ShardWriter, tables: di
     column = find_image_column(features_of(table), arguments.image_column)
     if arguments.streaming:
         table = Dataset.from_list(list(table.take(COMPARED)), features=table.features)
-    images = DecodedImages(Rows(table, split, column, None), writer.to_uint8)
+    images = DecodedImages(Rows(table, split, column, None), writer.to_uint8, skip_corrupt=arguments.skip_corrupt)
     changed, total = tokens_changed(writer, images, COMPARED)
     images = min(COMPARED, len(images))
     print(f"bf16 changes {changed:,} of {total:,} tokens ({changed / total:.2%}) of the first {images:,} images")

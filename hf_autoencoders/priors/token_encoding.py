@@ -5,6 +5,7 @@ A shard appears under its name only when it is whole, and `splits` in the record
 """
 
 import json
+import logging
 import os
 import shutil
 from collections import deque
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..models.codebooks import histogram, perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
-from ..training.image_rows import Rows, to_uint8_or_say_where
+from ..training.image_rows import CorruptImage, Rows, to_uint8_or_say_where
 from ..training.image_streams import opener_of
 from ..training.run_files import CARD
 from .ahead import ahead
@@ -31,6 +32,8 @@ from .token_datasets import TokenDataset
 from .token_records import COLUMN, RECORD, TokenDatasetError, differences, entry_of, name_of, read_token_record
 from .token_shards import as_table, check_tokens, sha256_of
 
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED = ".encoding"
 STREAM_PICTURES = 64  # that a stream is known by
@@ -62,6 +65,20 @@ def encode_in_memory(
     return TokenDataset(np.concatenate(parts), tokens.shape[1:], images.labels, images.names)
 
 
+class PixelRows(NamedTuple):
+    """Pixels (B, C, H, W) of the pictures of a batch that can be decoded, and the numbers of their rows, (B,)."""
+
+    pixels: Tensor
+    rows: np.ndarray
+
+
+class TokenRows(NamedTuple):
+    """Flat tokens (B, N), and the numbers of their rows, (B,)."""
+
+    tokens: np.ndarray
+    rows: np.ndarray
+
+
 # -- shards ------------------------------------------------------------------------------------------------------------
 
 
@@ -80,6 +97,7 @@ class ShardWriter:
         rank, processes: this process, and how many share the work. Shard i belongs to process i % processes.
         tell: is called with the number of images of each batch.
         autocast: type that the model computes in (the nearest code is always found in float32); None: its own.
+        skip_corrupt: leave out pictures that cannot be decoded, and say which; False: the first is an error.
     """
 
     model: Any
@@ -92,6 +110,7 @@ class ShardWriter:
     processes: int = 1
     tell: Callable[[int], None] = lambda count: None
     autocast: torch.dtype | None = None
+    skip_corrupt: bool = False
 
     def encode_table(self, table: Any, split: str, column: str) -> list[str]:
         """Encodes this process's share of a `datasets.Dataset`; names of all shards of the split."""
@@ -101,12 +120,19 @@ class ShardWriter:
         mine = [n for n in range(self.rank, count, self.processes) if not (self.folder / names[n]).exists()]
         if not mine:
             return names
-        images = DecodedImages(Rows(table, split, column, None), self.to_uint8)
+        images = DecodedImages(Rows(table, split, column, None), self.to_uint8, skip_corrupt=self.skip_corrupt)
+
+        def read(part: range) -> PixelRows:
+            pixels = images.batch(part)["pixel_values"]
+            good = ~images.is_replaced(part)
+            return PixelRows(pixels[good], np.array(part)[good.numpy()])
+
         spans = [range(n * self.rows_per_shard, min((n + 1) * self.rows_per_shard, len(table))) for n in mine]
-        batches = self._encoded(images.batch, (rows for span in spans for rows in self._parts(span)))
+        batches = self._encoded(read, (rows for span in spans for rows in self._parts(span)))
+        encoded = (self._of_shard(batches, len(span)) for span in spans)
         shards = (
-            (names[number], self._of_shard(batches, len(span)), other_columns(table, span, column))
-            for number, span in zip(mine, spans, strict=True)
+            (names[number], flat, other_columns(table, rows, column))
+            for number, (flat, rows) in zip(mine, encoded, strict=True)
         )
         deque(ahead(lambda shard: self._write(*shard), shards, min(1, self.num_workers)), maxlen=0)
         return names
@@ -115,16 +141,20 @@ class ShardWriter:
         """Batches of rows, none of which crosses the end of a shard."""
         return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
-    def _of_shard(self, batches: Iterator[np.ndarray], rows: int) -> np.ndarray:
-        return np.concatenate(list(islice(batches, -(-rows // self.batch_size))))
+    def _of_shard(self, batches: Iterator[TokenRows], rows: int) -> TokenRows:
+        """The next batches of that many rows, as one."""
+        flat, kept = zip(*islice(batches, -(-rows // self.batch_size)), strict=True)
+        return TokenRows(np.concatenate(flat), np.concatenate(kept))
 
-    def _encoded(self, read: Callable[[Any], dict[str, Tensor]], parts: Iterable[Any]) -> Iterator[np.ndarray]:
-        """Flat tokens (B, N) of batch after batch; `read` gives the pixels of a part."""
-        return (self.encode(batch["pixel_values"]) for batch in ahead(read, parts, self.num_workers))
+    def _encoded(self, read: Callable[[Any], PixelRows], parts: Iterable[Any]) -> Iterator[TokenRows]:
+        """Batch after batch; `read` gives the pictures of a part."""
+        return (TokenRows(self.encode(pixels), rows) for pixels, rows in ahead(read, parts, self.num_workers))
 
     @torch.no_grad()
     def encode(self, pixel_values: Tensor) -> np.ndarray:
         """(B, C, H, W) -> flat tokens (B, N)."""
+        if len(pixel_values) == 0:  # all pictures of a batch were corrupt
+            return np.empty((0, self.model.num_image_tokens), token_type(self.model.codebook_size))
         device = self.model.device
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             tokens = self.model.get_image_tokens(pixel_values.to(device)).flatten(1)
@@ -152,30 +182,46 @@ class ShardWriter:
         while chunk := list(islice(rows, self.rows_per_shard)):
             check_columns(chunk[0], split, len(chunk))
             name = f"{split}-{self.rank:03d}-{len(done['shards']):05d}.parquet"
-            flat = self._encode_rows(chunk, column, open_cell, split, len(done["shards"]) * self.rows_per_shard)
-            self._write(name, flat, rows_without(chunk, column, stream.features))
+            flat, kept = self._encode_rows(chunk, column, open_cell, split, len(done["shards"]) * self.rows_per_shard)
+            self._write(name, flat, rows_without([chunk[row] for row in kept], column, stream.features))
             done = {"shards": [*done["shards"], name], "state": share.state_dict()}
             write_whole(progress, lambda path, done=done: path.write_text(json.dumps(done), encoding="utf-8"))
         return done["shards"]
 
     def _encode_rows(
         self, rows: list[dict[str, Any]], column: str, open_cell: Callable[[Any, str], Any], split: str, before: int
-    ) -> np.ndarray:
-        def read(part: range) -> dict[str, Tensor]:
-            places = [f"image {before + number} of this process's share of {split!r}" for number in part]
-            cells = [rows[number][column] for number in part]
-            images = [open_cell(cell, place) for cell, place in zip(cells, places, strict=True)]
-            return collate(to_uint8_or_say_where(images, self.to_uint8, places))
+    ) -> TokenRows:
+        def read(part: range) -> PixelRows:
+            images, places, kept = [], [], []
+            for number in part:
+                place = f"image {before + number} of this process's share of {split!r}"
+                try:
+                    images.append(open_cell(rows[number][column], place))
+                except CorruptImage as error:
+                    if not self.skip_corrupt:
+                        raise
+                    logger.warning(f"Left out: {error}")
+                    continue
+                places.append(place)
+                kept.append(number)
+            if not images:
+                return PixelRows(torch.empty(0), np.array([], dtype=np.int64))
+            return PixelRows(
+                collate(to_uint8_or_say_where(images, self.to_uint8, places))["pixel_values"], np.array(kept)
+            )
 
-        return np.concatenate(list(self._encoded(read, self._parts(range(len(rows))))))
+        return self._of_shard(self._encoded(read, self._parts(range(len(rows)))), len(rows))
 
     def _write(self, name: str, flat: np.ndarray, others: Any) -> None:
         from datasets import Dataset, Features, List, Value, concatenate_datasets
 
         kind = List(Value(token_type(self.model.codebook_size)), length=flat.shape[1])
         shard = Dataset.from_dict({COLUMN: flat}, features=Features({COLUMN: kind}))
-        if others.column_names:
+        if others.column_names and len(flat):
             shard = concatenate_datasets([shard, others], axis=1)
+        elif others.column_names:  # all pictures of the shard were corrupt; `concatenate_datasets` drops empty columns
+            features = Features({COLUMN: kind, **others.features})
+            shard = Dataset.from_dict({name: [] for name in features}, features=features)
         write_whole(self.folder / name, lambda path: shard.to_parquet(path))
 
 
@@ -190,12 +236,12 @@ def tokens_changed(writer: ShardWriter, images: Any, count: int = 1000) -> tuple
     return changed, total
 
 
-def other_columns(table: Any, span: range, column: str) -> Any:
+def other_columns(table: Any, rows: np.ndarray, column: str) -> Any:
     """The columns of these rows except the pictures, and `index`: the number of each row in the table."""
     from datasets import Dataset
 
-    index = np.array(span, dtype=np.int32)
-    others = table.select(span).remove_columns(column)
+    index = rows.astype(np.int32)
+    others = table.select(rows).remove_columns(column)
     if not others.column_names:  # such a table knows no number of rows
         return Dataset.from_dict({"index": index})
     return others if "index" in others.column_names else others.add_column("index", index)

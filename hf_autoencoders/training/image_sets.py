@@ -210,6 +210,10 @@ class DecodedImages(IndexedImages):
         """Corrupt pictures that were met until now, in all workers of this process."""
         return int(self._corrupt.sum())
 
+    def is_replaced(self, rows: Sequence[int]) -> Tensor:
+        """Which of these rows are known to be corrupt, so that `batch` gives others in their place; bool (B,)."""
+        return self._corrupt[list(rows)]
+
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(len(self), self.rows.cells)
