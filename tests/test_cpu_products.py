@@ -7,7 +7,7 @@ import torch
 from hf_autoencoders import VAEConfig, VAEModel
 from hf_autoencoders.evaluation.likelihood import importance_bound
 from hf_autoencoders.models import cpu_products, nearest_codes
-from hf_autoencoders.models.cpu_products import FastestLinearMaps, by_onednn, by_torch, fastest_product
+from hf_autoencoders.models.cpu_products import by_onednn, by_torch, fastest_product
 
 
 needs_onednn = pytest.mark.skipif(not cpu_products.has_onednn(), reason="this build of torch has no oneDNN")
@@ -104,50 +104,89 @@ def test_measuring_takes_the_shortest_of_rounds_in_turns(monkeypatch):
     assert calls == ["a", "b"] * (cpu_products.ROUNDS + 1)
 
 
+# -- linear layers -----------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def products_asked(monkeypatch) -> list[tuple[int, ...]]:
-    """Shapes of which the fastest product is asked; oneDNN's is the answer."""
+def slow_mkl(monkeypatch):
+    """As on a CPU whose MKL is slow, for products of every size."""
+    monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(cpu_products, "WORTH_ANOTHER_LIBRARY", 0)
+
+
+def three(rows: int = 7, wide: int = 5, out: int = 3) -> list[torch.Tensor]:
+    """Rows, weight and bias that want gradients."""
+    return [drawn(*shape, seed).requires_grad_() for shape, seed in (((rows, wide), 0), ((out, wide), 1))] + [
+        drawn(1, out, 2)[0].requires_grad_()
+    ]
+
+
+@needs_onednn
+def test_a_linear_map_by_onednn_has_the_values_and_gradients_of_torch_s(slow_mkl):
+    seen = []
+    for map in (cpu_products.linear_map, torch.nn.functional.linear):
+        tensors = three()
+        result = map(*tensors)
+        seen.append([result.detach(), *torch.autograd.grad(result.square().sum(), tensors)])
+    assert type(cpu_products.linear_map(*three()).grad_fn).__name__ == "OneDNNLinearMapBackward"
+    for ours, torch_s in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, torch_s)
+
+
+@needs_onednn
+def test_only_the_gradients_that_are_wanted_are_computed(slow_mkl):
+    rows, weight, bias = three()
+    cpu_products.linear_map(rows.detach(), weight, bias.detach()).sum().backward()
+    assert rows.grad is None and bias.grad is None and weight.grad.shape == weight.shape
+
+
+@needs_onednn
+def test_gradients_of_gradients_are_those_of_torch(slow_mkl):
+    seen = []
+    for map in (cpu_products.linear_map, torch.nn.functional.linear):
+        rows, weight, bias = three()
+        (slope,) = torch.autograd.grad(map(rows, weight, bias).tanh().sum(), rows, create_graph=True)
+        seen.append(torch.autograd.grad(slope.square().sum(), (rows, weight, bias)))
+    for ours, torch_s in zip(*seen, strict=True):
+        torch.testing.assert_close(ours, torch_s)
+
+
+def test_graphs_transforms_and_other_precisions_keep_torch_s_product(slow_mkl):
+    rows, weight, bias = (tensor.detach() for tensor in three())
+    suits = cpu_products.onednn_suits
+    assert suits(rows, weight, bias)
+    assert not suits(rows.double(), weight.double(), bias.double())
+    assert not suits(rows[None], weight, bias)
+    assert not suits(*(tensor.to("meta") for tensor in (rows, weight, bias)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not suits(rows, weight, bias)
     asked = []
-
-    def always_onednn(rows, codes):
-        asked.append((*rows.shape, len(codes)))
-        return by_onednn
-
-    monkeypatch.setattr(cpu_products, "fastest_product", always_onednn)
-    return asked
+    torch.func.grad(lambda w: (asked.append(suits(rows, w, bias)), (rows @ w.t()).sum())[1])(weight)
+    assert asked == [False]
 
 
 @needs_onednn
-def test_linear_layers_without_gradient_take_the_fastest_product_where_that_was_asked(products_asked):
-    layer, rows = torch.nn.Linear(5, 3), drawn(4, 5, 0)
-    with torch.no_grad():
-        before = layer(rows)
-        with FastestLinearMaps():
-            torch.testing.assert_close(layer(rows), before)
-        assert torch.equal(layer(rows), before)
-    assert products_asked == [(4, 5, 3)]
-
-
-def test_what_has_a_gradient_or_another_form_keeps_torch_s_product(products_asked):
-    layer, rows = torch.nn.Linear(5, 3), drawn(4, 5, 0)
-    with FastestLinearMaps():
-        layer(rows).sum().backward()
-        with torch.no_grad():
-            layer(rows[None])
-            torch.nn.Linear(5, 3, bias=False)(rows)
-            torch.nn.functional.linear(rows, weight=layer.weight, bias=layer.bias)
-            with torch.autocast("cpu", torch.bfloat16):
-                assert layer(rows).dtype == torch.bfloat16
-            torch.func.vmap(layer)(rows[None])
-    assert layer.weight.grad is not None and not products_asked
+@pytest.mark.parametrize("vendor, capability, slow", [
+    ("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False),
+])  # fmt: skip
+def test_mkl_is_slow_on_amd_s_cpus_with_avx_512(vendor, capability, slow, monkeypatch):
+    monkeypatch.setattr(cpu_products, "name_of_cpu", lambda: f"vendor_id : {vendor}")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert cpu_products.mkl_is_slow.__wrapped__() is slow
 
 
 @needs_onednn
-def test_the_importance_bound_asks_for_the_fastest_product_and_stays_the_same(products_asked, monkeypatch):
+def test_a_vae_and_its_importance_bound_are_the_same_by_both_libraries(monkeypatch):
     torch.manual_seed(0)
     config = VAEConfig(image_size=8, num_channels=1, backbone="mlp", hidden_sizes=(32,), latent_channels=4)
     model, pixels = VAEModel(config).eval(), torch.rand(2, 1, 8, 8) * 2 - 1
-    fast = importance_bound(model, pixels, 1000, torch.Generator().manual_seed(1))
-    assert {(1000, 4, 32), (1000, 32, 64)} <= set(products_asked)
-    monkeypatch.setattr(cpu_products, "fastest_product", lambda rows, codes: by_torch)
-    torch.testing.assert_close(fast, importance_bound(model, pixels, 1000, torch.Generator().manual_seed(1)))
+    bounds, gradients = [], []
+    for worth in (2**62, 0):
+        monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
+        monkeypatch.setattr(cpu_products, "WORTH_ANOTHER_LIBRARY", worth)
+        bounds.append(importance_bound(model, pixels, 1000, torch.Generator().manual_seed(1)))
+        loss = model(pixels, generator=torch.Generator().manual_seed(2)).loss
+        gradients.append(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
+    torch.testing.assert_close(*bounds)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -21,10 +21,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .blocks_dalle import DalleConv2d, DalleDecoder, DalleEncoder
 from .blocks_dalle_pytorch import DallePytorchDecoder, DallePytorchEncoder
 from .blocks_resnet import ResnetDecoder, ResnetEncoder
+from .cpu_products import linear_map
 
 
 class MLPLinear(nn.Linear):
     """A linear map; its own class because it starts from Glorot's uniform distribution and zero bias."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return linear_map(hidden_states, self.weight, self.bias)
 
 
 class MLPInputLayer(nn.Module):

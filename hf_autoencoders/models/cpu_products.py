@@ -3,18 +3,21 @@
 
 torch multiplies float32 matrices by MKL, which keeps its AVX-512 code for Intel's CPUs: one core of an AMD EPYC gets
 75 to 100 GFLOP/s from it, and 170 to 210 from oneDNN, which torch has for convolutions. Which one is asked may change
-the last bits of a product, so it serves only where no result hangs on them.
+the last bits of a product: where results hang on them, as in a linear layer, the choice follows from the CPU and the
+shapes alone, so that a run and its continuation choose alike.
 """
 
+import functools
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from .precision import may_be_read
+from .precision import is_transformed, may_be_read
 
 
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -22,6 +25,8 @@ Product = Callable[[Tensor, Tensor, Tensor], Tensor]
 WORTH_MEASURING = 2**24  # multiplications; fewer take less than a millisecond
 ROUNDS = 3
 CLEARLY = 0.9  # of torch's own time: what is nearer may be noise
+
+WORTH_ANOTHER_LIBRARY = 2**22  # multiplications of a linear layer: 0.1 ms
 
 chosen: dict[tuple[int, ...], Product] = {}  # of a class of shapes
 
@@ -62,23 +67,64 @@ def shortest_times(products: list[Product], rows: Tensor, codes: Tensor) -> list
     return [min(taken[1:]) for taken in times]
 
 
-class FastestLinearMaps(TorchFunctionMode):
-    """Inside of this context, linear layers of which no gradient is asked take the fastest product.
-
-    >>> with torch.no_grad(), FastestLinearMaps():
-    ...     torch.nn.Linear(2, 3)(torch.zeros(4, 2)).shape
-    torch.Size([4, 3])
-    """
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.linear and not kwargs and may_choose(*args):
-            rows, weight, bias = args
-            return fastest_product(rows, weight)(bias, rows, weight)
-        return function(*args, **(kwargs or {}))
+# -- linear layers -----------------------------------------------------------------------------------------------------
 
 
-def may_choose(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether this linear map is a product of which only the value counts: on a CPU, no gradient, no 16 bits."""
-    if bias is None or rows.dim() != 2 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+def linear_map(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``rows @ weight.T + bias``, (N, I), (O, I), (O,) -> (N, O), with its gradients, by the faster library."""
+    if onednn_suits(rows, weight, bias):
+        return OneDNNLinearMap.apply(rows, weight, bias)
+    return F.linear(rows, weight, bias)
+
+
+def onednn_suits(rows: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether oneDNN takes these tensors, and is faster than MKL here. False in graphs that are recorded."""
+    if torch.compiler.is_compiling() or rows.dim() != 2 or not mkl_is_slow():
         return False
-    return rows.device.type == "cpu" and rows.dtype == weight.dtype == bias.dtype and may_be_read(rows)
+    if len(rows) * weight.numel() < WORTH_ANOTHER_LIBRARY or torch.is_autocast_enabled("cpu"):
+        return False
+    return may_be_read(rows) and all(is_plain(tensor) for tensor in (rows, weight, bias))
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """A float32 tensor of a CPU: no shard, no stand-in, not inside torch.func's transforms."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and not is_transformed(tensor)
+    return plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+@functools.cache
+def mkl_is_slow() -> bool:
+    """Whether this CPU has AVX-512, is AMD's, and so gets older code from MKL: half of oneDNN's speed was measured."""
+    return has_onednn() and torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in name_of_cpu()
+
+
+def name_of_cpu() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()[:1000]
+    except OSError:
+        return platform.processor()
+
+
+class OneDNNLinearMap(torch.autograd.Function):
+    """A linear map whose products, forward and backward, are oneDNN's."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return by_onednn(bias, rows, weight)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        times = torch.mm if torch.is_grad_enabled() else product_by_onednn  # gradients of gradients are torch's
+        return (
+            times(gradient, weight) if of_rows else None,
+            times(gradient.t(), rows) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+        )
+
+
+def product_by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b, of matrices in any order in memory."""
+    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
