@@ -4,6 +4,7 @@
 import copy
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -321,7 +322,18 @@ def test_the_screen_leaves_out_constants_and_what_it_has_said():
         window.add({name: torch.tensor(value) for name, value in {"loss": loss, "mse": loss, "kl": 66.5}.items()})
     means, _ = window.flush(step=2)
     assert on_screen(means, window.constants) == "loss 1.5"
-    assert on_screen({"eval_loss": 3.0, "eval_kl": 66.5}, window.constants) == "eval_loss 3"
+    assert on_screen({"loss": 3.0, "kl": 66.5}, window.constants) == "loss 3"
+
+
+def test_a_held_out_line_says_each_error_once_and_no_number_of_the_data(tmp_path, capsys):
+    flags = ("--eval_steps", "2", "--max_train_steps", "2", "--max_eval_samples", "16")
+    assert train_here(tiny("ae", tmp_path / "run", *flags)) == 0
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "held out: " in line]
+    assert [line.split("held out: ")[0].strip() for line in lines] == ["step 2", ""]  # while training, and at the end
+    for line in lines:
+        assert re.search(r"mse \S+  psnr \S+", line) and "eval_" not in line
+        assert not re.search(r"\b(images|squared_error|nmse|bernoulli_floor)\b", line)
 
 
 def test_codes_are_counted_level_by_level():

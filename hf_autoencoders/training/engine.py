@@ -218,13 +218,14 @@ def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None,
 
 def write_evaluation(run: Run, progress: Progress):
     """Measures the held-out split, with the averaged weights if the run keeps them, and logs the metrics."""
-    metrics = {f"eval_{name}": value for name, value in evaluate_run(run).items()}
+    measured = evaluate_run(run)
+    metrics = {f"eval_{name}": value for name, value in measured.items()}
     run.evaluated = run.step
     run.log.append({"step": run.step, **metrics})
     run.accelerator.log(
         {name: value for name, value in metrics.items() if isinstance(value, (int, float))}, step=run.step
     )
-    progress.say(f"step {run.step}  {progress.metrics(metrics)}")
+    progress.say(f"step {run.step}  held out: {progress.metrics(measured)}")
     if run.task.picture_file is not None:
         save_picture(run, run.task.picture_file)
     if not run.arguments.logging.image_steps:

@@ -17,6 +17,8 @@ BAR = "{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{post
 
 # Left out beside the line on the codebook's health, which says the same of the whole window.
 OF_CODES = ("perplexity", "codebook_usage", "norm_ratio")
+# Of held-out metrics: the error of the pixels once more in another unit, and what depends on the data alone.
+RESTATED = {"images", "squared_error", "nmse", "bernoulli_floor", "codes_total"}
 
 
 class Progress:
@@ -74,14 +76,14 @@ class Progress:
 
 
 def on_screen(values: dict[str, float], constants: Collection[str] = ()) -> str:
-    """Metrics as text, in four digits. Left out are `constants`, and values that are shown under another name.
+    """Metrics as text, in four digits. Left out are `constants`, `RESTATED`, and values shown under another name.
 
-    >>> on_screen({"loss": 12.34567, "negative_log_likelihood": 12.34567, "kl": 0.5})
+    >>> on_screen({"images": 360, "loss": 12.34567, "negative_log_likelihood": 12.34567, "kl": 0.5})
     'loss 12.35  kl 0.5'
     """
     told: dict[str, float] = {}
     for name, value in values.items():
-        if not isinstance(value, (int, float)) or name.removeprefix("eval_") in set(constants) - {"loss"}:
+        if not isinstance(value, (int, float)) or name in RESTATED | set(constants) - {"loss"}:
             continue
         if not any(math.isclose(value, other) for other in told.values() if other):
             told[name] = value
