@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Pictures by tiles: what the whole picture gives, from a part of the memory."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -245,11 +247,25 @@ def test_tiling_is_not_saved(tmp_path):
     assert "til" not in (tmp_path / "config.json").read_text()
 
 
-@pytest.mark.parametrize("wrong", [{"tile_size": 0}, {"tile_size": 17}, {"memory_gib": -1}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tile_size": 0}, {"tile_size": 17}, {"tile_size": 16.0}, {"tile_size": "16"}, {"memory_gib": -1},
+        {"memory_gib": math.nan}, {"memory_gib": "2"},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_wrong_numbers_are_refused(wrong):
     model, _ = model_and_pictures("ae-conv")
     with pytest.raises(ValueError, match=next(iter(wrong))):
         model.enable_tiling(**wrong)
+
+
+def test_memory_without_a_limit_holds_every_map():
+    model, pictures = model_and_pictures("ae-conv")
+    whole = model.reconstruct(pictures)
+    model.enable_tiling(TILE, memory_gib=math.inf)
+    torch.testing.assert_close(model.reconstruct(pictures), whole, rtol=0, atol=1e-5)
 
 
 def test_the_mlp_has_no_tiles():

@@ -67,7 +67,7 @@ class TilePlan:
 
     rows: int
     columns: int
-    memory: int
+    memory: float
     held: WeakSet = field(default_factory=WeakSet)
 
     def regions(self, height: int, width: int) -> Iterator[Region]:

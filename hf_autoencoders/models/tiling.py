@@ -40,7 +40,7 @@ class WithTiling:
         Args:
             tile_size: side of a tile in pixels; a multiple of `downsample_factor`.
             memory_gib: feature maps that may be held besides the tile, in GiB. Maps that do not fit are computed again
-                each time they are read: less memory costs time, and changes nothing else.
+                each time they are read: less memory costs time, and changes nothing else. `math.inf`: hold all.
             approximate: compute overlapping tiles as if each were a picture of its own, and blend them, as diffusers
                 does. One pass, and attention of tiles only; but statistics are those of tiles, and the result is
                 another one, tokens included.
@@ -51,10 +51,10 @@ class WithTiling:
         if self.config.backbone == "mlp":
             raise ValueError("The mlp backbone reads the whole picture at once: only convolutional ones have tiles.")
         factor = self.config.downsample_factor
-        if tile_size < factor or tile_size % factor:
-            raise ValueError(f"`tile_size` must be a positive multiple of {factor} pixels, got {tile_size}.")
-        if memory_gib < 0:
-            raise ValueError(f"`memory_gib` must be at least 0, got {memory_gib}.")
+        if not isinstance(tile_size, int) or tile_size < factor or tile_size % factor:
+            raise ValueError(f"`tile_size` must be a positive multiple of {factor} pixels, got {tile_size!r}.")
+        if not isinstance(memory_gib, (int, float)) or not memory_gib >= 0:  # NaN is not, either
+            raise ValueError(f"`memory_gib` must be a number of at least 0, got {memory_gib!r}.")
         self.tiling = Tiling(tile_size, memory_gib, approximate)
 
     def disable_tiling(self) -> None:
@@ -74,7 +74,7 @@ class WithTiling:
         if tiling.approximate:
             return torch.cat([blended_tiles(net, x, size, upscale, downscale) for x in inputs.split(1)])
         rows, columns = (math.ceil(side / size) for side in inputs.shape[-2:])
-        memory = int(tiling.memory_gib * 2**30)
+        memory = tiling.memory_gib * 2**30
         return torch.cat([through_tiles(net, x, TilePlan(rows, columns, memory)) for x in inputs.split(1)])
 
 
