@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import (
+    AutoModelForImageClassification,
     ConvNextConfig,
     ConvNextForImageClassification,
     Dinov2Config,
@@ -142,6 +143,7 @@ def test_the_resize_before_a_net_is_differentiable(lite):
     [
         (lambda lite: load_feature_net("/no/such/net"), "No feature net"),
         (lambda lite: lite(torch.zeros(1, 3, 16, 16)), "from 32 pixels a side on, got 16x16"),
+        (lambda lite: lite(torch.zeros(1, 3, 64, 64), size=1), "from 32 pixels a side on, got 1x1"),
         (lambda lite: lite(torch.zeros(1, 2, 64, 64)), "got 2 channels"),
         (lambda lite: PerceptualLoss(lite, layers=[7]), r"has the maps 0..4, finest first; got layer 7"),
         (lambda lite: PerceptualLoss(lite, maps_weight=0), "both are 0"),
@@ -150,6 +152,24 @@ def test_the_resize_before_a_net_is_differentiable(lite):
 def test_what_a_net_cannot_do_is_one_line(lite, call, words):
     with pytest.raises(ValueError, match=words):
         call(lite)
+
+
+def test_a_classifier_that_would_run_with_random_weights_is_refused(folders, tmp_path):
+    net = AutoModelForImageClassification.from_pretrained(folders["resnet"])
+    state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("classifier")}
+    net.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(ValueError, match=r"No feature net.*its weights do not hold classifier"):
+        load_feature_net(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="No feature net"):
+        load_feature_net(str(tmp_path))
+
+
+def test_a_classifier_of_grey_pictures_is_refused(tmp_path):
+    config = ResNetConfig(num_channels=1, embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    ResNetForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="takes 1 channels"):
+        load_feature_net(str(tmp_path))
 
 
 def test_a_net_without_classes_gives_no_logits_to_compare(folders):

@@ -181,10 +181,17 @@ def test_a_protocol_names_net_weights_pictures_and_versions():
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: feature_net("efficientnet-lite9", None, (3, 64, 64)), "No feature net 'efficientnet-lite9'"),
-        (lambda: feature_net("efficientnet-lite0", None, (3, 16, 16)), "from 32 pixels a side on, got 16x16"),
-        (lambda: feature_net("digits", None, (2, 64, 64)), "got 2 channels"),
-        (lambda: feature_net(None, 64, (3, 64, 64)), "no effect without --feature_model"),
+        (
+            lambda: feature_net("efficientnet-lite9", None, photographs(4, side=64)),
+            "No feature net 'efficientnet-lite9'",
+        ),
+        (
+            lambda: feature_net("efficientnet-lite0", None, photographs(4, side=16)),
+            "from 32 pixels a side on, got 16x16",
+        ),
+        (lambda: feature_net("digits", None, photographs(4, channels=2)), "got 2 channels"),
+        (lambda: feature_net(None, 64, photographs(4)), "no effect without --feature_model"),
+        (lambda: feature_net("digits", None, photographs(3)), "need 4 pictures, got 3: raise --max_eval_samples"),
         (lambda: figures(photographs(3)), "need 4 pictures, got 3"),
     ],
 )
@@ -217,6 +224,8 @@ def test_a_run_and_its_report_measure_the_same_under_one_protocol(tmp_path, caps
     [
         ("--feature_model no-such-net", "No feature net 'no-such-net'"),
         ("--feature_model efficientnet-lite0", "from 32 pixels a side on, got 8x8: resize them by --perceptual_size"),
+        ("--feature_model digits --max_eval_samples 3", "need 4 pictures, got 3: raise --max_eval_samples"),
+        ("--feature_model efficientnet-lite0 --feature_size 1", "from 32 pixels a side on, got 1x1"),
         ("--feature_size 64", "--feature_size: has no effect without --feature_model"),
         ("--perceptual_model no-such-net", "No feature net 'no-such-net'"),
         ("--perceptual_model digits --perceptual_layers 9", "digits has the maps 0..2, finest first; got layer 9"),

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
         subject.name, beside.name = arguments.run, arguments.beside
     check_gaps(arguments, subject, beside)
     judge = None if arguments.judge is None else load_judge(arguments.judge)
-    net = feature_net(arguments.feature_model, arguments.feature_size, subject.held_out.image_shape)
+    net = feature_net(arguments.feature_model, arguments.feature_size, subject.held_out)
     nats = None if arguments.prior is None else nats_under(arguments.prior, subject)
     knobs = Knobs(
         judge, beside, arguments.num_importance_samples, arguments.num_samples, nats, net, arguments.feature_size

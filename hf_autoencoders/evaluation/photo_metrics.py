@@ -7,7 +7,7 @@ at this number of pictures. Frechet distances can be compared only under one pro
 one size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,20 +30,33 @@ OF_EVALUATION = ("psnr", "ssim", "gradient_energy")
 KID_BLOCK = 1000  # pictures of one kernel matrix, as in Binkowski et al. 2018
 
 
-def feature_net(name: str | None, size: int | None, image_shape: Sequence[int]) -> FeatureNet | None:
-    """The net of --feature_model, tested on one grey picture of `image_shape` (C, H, W); None without a name.
+def feature_net(name: str | None, size: int | None, images: Any) -> FeatureNet | None:
+    """The net of --feature_model for `images`, tested on one grey picture of their shape; None without a name.
+
+    Args:
+        images: the set that will be measured, with `image_shape` (C, H, W) and a length.
 
     Raises:
-        ValueError: no such net, pictures that it does not take, a size without a net.
+        ValueError: no such net, pictures that it does not take, too few of them, a size without a net.
     """
     if name is None:
         if size is not None:
             raise ValueError("--feature_size: has no effect without --feature_model.")
         return None
+    check_enough(len(images))
     net = load_feature_net(name)
     with torch.no_grad():
-        net(torch.zeros(1, *image_shape), size)
+        net(torch.zeros(1, *images.image_shape), size)
     return net
+
+
+def check_enough(count: int) -> None:
+    """Raises ValueError where `count` pictures have no two halves to compare."""
+    if count < 4:
+        raise ValueError(
+            f"Two halves of two held-out pictures each need 4 pictures, got {count}: raise --max_eval_samples, or "
+            "leave out --feature_model."
+        )
 
 
 class Reconstructed(NamedTuple):
@@ -132,8 +145,7 @@ def measure_photographs(
         ValueError: fewer than 4 pictures, or pictures that the net does not take.
     """
     count = min(len(images), MOST_PICTURES)
-    if count < 4:
-        raise ValueError(f"Two halves of two pictures each need 4 pictures, got {count}.")
+    check_enough(count)
     seen = _Seen(PerceptualLoss(net, size=size), images, partners(count, seed))
     for batch in batches:
         seen.add(batch)

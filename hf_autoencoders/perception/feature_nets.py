@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..models.precision import at_least_float32
@@ -67,15 +68,15 @@ class FeatureNet(nn.Module):
         return self.look((self.resized(as_rgb(pixels), size) / 2 + 0.5 - self.mean) / self.std)
 
     def resized(self, pixels: Tensor, size: int | None) -> Tensor:
-        if size is not None and pixels.shape[2:] != (size, size):
-            return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        if min(pixels.shape[2:]) < self.least_side:
-            height, width = pixels.shape[2:]
+        height, width = pixels.shape[2:] if size is None else (size, size)
+        if min(height, width) < self.least_side:
             raise ValueError(
                 f"{self.name} takes pictures from {self.least_side} pixels a side on, got {height}x{width}: resize "
                 f"them by --perceptual_size or --feature_size (it was trained with {self.size} pixels a side)."
             )
-        return pixels
+        if pixels.shape[2:] == (height, width):
+            return pixels
+        return F.interpolate(pixels, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
     def look(self, pixels: Tensor) -> Features:
         """(B, 3, H, W), normalised -> `Features`"""
@@ -160,17 +161,23 @@ class TransformersFeatures(FeatureNet):
             config = AutoConfig.from_pretrained(name, revision=revision)
             self.classifies = any("ForImageClassification" in kind for kind in config.architectures or ())
             if self.classifies:
-                net = AutoModelForImageClassification.from_pretrained(name, revision=revision)
+                net, found = AutoModelForImageClassification.from_pretrained(
+                    name, revision=revision, output_loading_info=True
+                )
+                if missing := sorted(found["missing_keys"]):  # they would be random numbers
+                    raise ValueError(f"its weights do not hold {missing[0]}")
             else:
                 # Not AutoBackbone, which asks the Hub whether a folder is a repository there.
                 stages = list(range(1, len(config.stage_names)))
                 backbone = MODEL_FOR_BACKBONE_MAPPING[type(config)]
                 net = backbone.from_pretrained(name, revision=revision, out_indices=stages)
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
             raise ValueError(
                 f"No feature net {name!r}: not one of {', '.join(FEATURE_NETS)}, and no image classifier or "
                 f"backbone of transformers ({' '.join(str(error).split())[:200]})"
             ) from None
+        if (channels := getattr(config, "num_channels", 3)) != 3:
+            raise ValueError(f"Feature nets take RGB pictures, and grey ones as RGB; {name} takes {channels} channels.")
         mean, std, size = normalisation(name, revision, config)
         super().__init__(name, net, mean, std, size)
 

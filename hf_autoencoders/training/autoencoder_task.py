@@ -86,7 +86,7 @@ class AutoencoderTask(Task):
         say(describe_images(self.images))
         judging = self.arguments.judging
         with accelerator.main_process_first():
-            self.feature_net = feature_net(judging.feature_model, judging.feature_size, self.images.eval.image_shape)
+            self.feature_net = feature_net(judging.feature_model, judging.feature_size, self.images.eval)
 
     def data_identity(self) -> dict[str, Any]:
         train = self.images.train
