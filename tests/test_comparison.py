@@ -58,3 +58,11 @@ def test_the_command_ends_mistakes_with_one_line(run, tmp_path, capsys):
         assert main([str(run), str(argument)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert words in line and line.startswith("hf-autoencoders compare: ")
+
+
+@pytest.mark.parametrize("wrong", [{"dataset": None}, {"dataset": "mnist"}, {"protocol": [1]}], ids=str)
+def test_a_record_of_another_program_is_refused_in_one_line(tmp_path, capsys, wrong):
+    (tmp_path / "metrics.json").write_text(json.dumps({"metrics": {"psnr": 1.0}, **wrong}))
+    assert main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"its {next(iter(wrong))} is no JSON object" in line

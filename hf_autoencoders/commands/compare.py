@@ -41,6 +41,9 @@ def read_metrics(path: Path) -> dict[str, Any]:
     record = read_json_object(file)
     if not isinstance(record.get("metrics"), dict):
         raise ValueError(f"{file} holds no metrics: it is no record of a run or of a report.")
+    for name in ("protocol", "dataset"):
+        if not isinstance(record.get(name, {}), dict):
+            raise ValueError(f"{file} is no record of a run or of a report: its {name} is no JSON object ({{...}}).")
     return record
 
 

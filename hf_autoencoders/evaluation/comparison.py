@@ -42,7 +42,7 @@ def conditions_of(record: Mapping[str, Any]) -> dict[str, Any]:
         return dict(record["protocol"])
     data = record.get("dataset", {})
     said = {"data set": data.get("name"), "split": data.get("eval_split"), "pictures": data.get("eval_images")}
-    said |= {"shape": "x".join(map(str, data.get("image_shape", ()))), "binarize": data.get("binarize")}
+    said |= {"shape": "x".join(map(str, data.get("image_shape") or ())), "binarize": data.get("binarize")}
     return {name: value for name, value in said.items() if value}
 
 
