@@ -97,6 +97,24 @@ def test_a_run_of_the_decoder_alone_keeps_every_token_of_every_picture(parents, 
     assert json.loads((folder / "metrics.json").read_text())["parent"]["keeps_tokens"] is True
 
 
+def test_a_decoder_of_latents_without_a_codebook_keeps_latents_and_speaks_of_no_tokens(parents, tmp_path, capsys):
+    parent = parents("vae")
+    capsys.readouterr()
+    assert train_here(on_from(parent, tmp_path / "run", "vae", "--train_only", "decoder")) == 0
+    said = capsys.readouterr().out
+    assert "every picture keeps its latents" in said and "tokens" not in said
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["parent"]["keeps_tokens"] is False
+
+
+def test_the_encoder_alone_learns_from_a_discriminator_too(parents, tmp_path):
+    game = "--perceptual_model digits --adversarial_weight 0.1 --adversarial_start 0 --discriminator_start 0"
+    heads = "--discriminator features --discriminator_levels 2"
+    flags = (*game.split(), *heads.split(), "--train_only", "encoder")
+    assert train_here(on_from(parents("ema"), tmp_path / "run", "ema", *flags)) == 0
+    lines = [line for line in log_of(tmp_path / "run") if "adversary_loss" in line]
+    assert lines and not any("adversarial_share" in line for line in lines)  # of the decoder, which is not trained
+
+
 def test_the_encoder_alone_leaves_the_decoder(parents, tmp_path):
     assert train_here(on_from(parents("vae"), tmp_path / "run", "vae", "--train_only", "encoder")) == 0
     one, two = (load_file(place / "model.safetensors") for place in (parents("vae"), tmp_path / "run"))
@@ -144,8 +162,15 @@ def test_a_folder_of_diffusers_can_be_trained_on(tmp_path):
         ("vae", ("--image_size", "16"), "mlp backbone, made for pictures of 8, not 16"),
         ("ema", ("--init_from", "/no/such/folder"), "/no/such/folder"),
         ("ema", ("--num_channels", "0"), "--num_channels 0: the net of --init_from has 1"),
+        ("ema", ("--init_revision", "v2"), "--init_revision v2: has no effect, since --init_from"),
+        (
+            "ema",
+            ("--train_only", "encoder", "--adversarial_weight", "1", "--adversarial_adaptive", "true",
+             "--discriminator_levels", "1"),
+            "--adversarial_adaptive compares gradients at the decoder, which --train_only leaves out",
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_trained_on_is_one_line(parents, tmp_path, capsys, kind, flags, message):
     capsys.readouterr()
     assert train_here(on_from(parents(kind), tmp_path / "run", kind, *flags)) == 2

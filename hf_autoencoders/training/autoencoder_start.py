@@ -45,13 +45,16 @@ def load_autoencoder(arguments: Arguments, load: LoadParent | None) -> Parent | 
     channels = arguments.model.get("num_channels", config.num_channels)
     changed = how_channels_change(config, channels)
     # Another first layer changes the rounding of a frozen encoder, and what it sees of colours.
-    keeps_tokens = set(arguments.run.train_only) == {"decoder"} and changed is None
+    keeps_latents = set(arguments.run.train_only) == {"decoder"} and changed is None
+    has_codes = getattr(parent.model, "codebook_size", None) is not None
     if changed is not None:
         parent.notes.append(changed)
         parent.facts["num_channels"] = [config.num_channels, channels]
-    if keeps_tokens:
+    if keeps_latents and has_codes:
         parent.notes.append("every picture keeps its tokens: token data sets and priors of that model stay valid")
-    parent.facts["keeps_tokens"] = keeps_tokens
+    elif keeps_latents:
+        parent.notes.append("every picture keeps its latents: latent diffusion on them stays valid")
+    parent.facts["keeps_tokens"] = keeps_latents and has_codes
     return parent
 
 

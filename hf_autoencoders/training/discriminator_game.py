@@ -54,7 +54,8 @@ class DiscriminatorGame(Adversary):
     Args:
         player: the discriminator.
         knobs: see `LossArguments`.
-        last_layer: a weight of the decoder's last layer: there the term's share of the gradient is measured.
+        last_layer: a weight of the decoder's last layer: there the term's share of the gradient is measured. None:
+            it is not trained, so there is no share.
         per_element: whether the model's loss is a mean over pixel values (VQ-VAE); else it is a sum, in nats, and the
             term is multiplied by the number of pixel values, as in latent diffusion's autoencoders.
         measure_every: steps between measurements of that share (a second backward pass through the discriminator).
@@ -66,7 +67,7 @@ class DiscriminatorGame(Adversary):
         self,
         player: Player,
         knobs: LossArguments,
-        last_layer: nn.Parameter,
+        last_layer: nn.Parameter | None,
         per_element: bool,
         measure_every: int,
         look: Callable[[Tensor], Any] = lambda pixels: pixels,
@@ -96,7 +97,7 @@ class DiscriminatorGame(Adversary):
         fake, _ = self.both_seen(output, batch)
         term = weight * scale * GENERATOR_LOSSES[self.knobs.adversarial_loss](self.net(fake))
         due = (step + 1) % self.measure_every == 0
-        if self.knobs.adversarial_adaptive or due:
+        if self.last_layer is not None and (self.knobs.adversarial_adaptive or due):
             of_loss, of_term = self.gradient_length(output.loss), self.gradient_length(term)
             if self.knobs.adversarial_adaptive:
                 factor = (of_loss / (of_term / weight + 1e-6)).clamp(WEAKEST, STRONGEST)
@@ -181,6 +182,9 @@ def build_game(
         model: the autoencoder, before it is prepared.
         measure_every: see `DiscriminatorGame`.
         perceptual: whose features a discriminator of features judges.
+
+    Raises:
+        ValueError: levels that the feature net does not have, or an adaptive weight for a decoder that is not trained.
     """
     if not knobs.adversarial_weight:
         return None
@@ -189,5 +193,9 @@ def build_game(
     judged = perceptual.distance.net if shares else num_channels
     player = Player(kind(judged, width=knobs.discriminator_width, levels=knobs.discriminator_levels))
     last_layer = [weight for weight in model.decoder.parameters() if weight.dim() > 1][-1]
+    if not last_layer.requires_grad:
+        if knobs.adversarial_adaptive:
+            raise ValueError("--adversarial_adaptive compares gradients at the decoder, which --train_only leaves out.")
+        last_layer = None
     look = {"look": perceptual.distance.look} if shares else {}
     return DiscriminatorGame(player, knobs, last_layer, model.loss_per_element, measure_every, **look)

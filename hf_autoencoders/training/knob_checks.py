@@ -1,6 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Checks of the knobs before anything else is done: values out of range, and knobs without effect."""
 
+import dataclasses
+import math
+
 from ..perception.feature_nets import is_lpips
 from .arguments import Arguments
 
@@ -8,6 +11,8 @@ from .arguments import Arguments
 def check_arguments(arguments: Arguments):
     """Raises ValueError for values out of range, and for knobs that have no effect beside the others."""
     training, logging, run, data = arguments.training, arguments.logging, arguments.run, arguments.data
+    for group in filter(dataclasses.is_dataclass, vars(arguments).values()):
+        check_numbers(group)
     for group, names in (
         (
             training,
@@ -57,6 +62,14 @@ def _refuse_idle(arguments: Arguments):
                 f"{flags_of(sorted(names & given))}: has no effect {why}; leave it out (to remove it from a recipe: "
                 "--name null)."
             )
+
+
+def check_numbers(group: object):
+    """Raises ValueError for NaN, which passes every comparison, and infinity in a group of knobs."""
+    for name, value in vars(group).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"--{name} must be a finite number, got {number}.")
 
 
 def at_least(name: str, value: float | None, least: int):

@@ -57,11 +57,16 @@ def load_parent(arguments: Arguments, load: LoadParent) -> Parent | None:
         load: gives the model under a folder, a file or a Hub id, at a revision.
 
     Raises:
-        ValueError: nothing is there that `load` can read, or its weights hold NaN.
+        ValueError: nothing is there that `load` can read, its weights hold NaN, or a folder here is given a revision.
     """
     name, revision = arguments.run.init_from, arguments.run.init_revision
     if name is None:
         return None
+    if revision is not None and Path(name).exists():
+        raise ValueError(
+            f"--init_revision {revision}: has no effect, since --init_from {name} is on this machine: revisions are "
+            "those of a repository on the Hub."
+        )
     model = load(name, revision)
     check_finite(model, name)
     public = Path(name).resolve().name if Path(name).exists() else name
