@@ -12,7 +12,7 @@ def check_arguments(arguments: Arguments):
     """Raises ValueError for values out of range, and for knobs that have no effect beside the others."""
     training, logging, run, data = arguments.training, arguments.logging, arguments.run, arguments.data
     for group in filter(dataclasses.is_dataclass, vars(arguments).values()):
-        check_numbers(group)
+        check_all_finite(group)
     for group, names in (
         (
             training,
@@ -64,7 +64,7 @@ def _refuse_idle(arguments: Arguments):
             )
 
 
-def check_numbers(group: object):
+def check_all_finite(group: object):
     """Raises ValueError for NaN, which passes every comparison, and infinity in a group of knobs."""
     for name, value in vars(group).items():
         for number in value if isinstance(value, list) else [value]:
