@@ -63,6 +63,17 @@ def test_both_products_find_the_same_codes(name, precision, monkeypatch):
     assert all(int(codes.min()) >= 0 and int(codes.max()) < len(codebook) for codes in found)
 
 
+@pytest.mark.parametrize("name", cases())
+def test_codes_that_are_screened_part_by_part_are_the_same(name, monkeypatch):
+    latents, codebook = cases()[name]
+    whole = nearest_codes.nearest_codes(latents, codebook)
+    monkeypatch.setattr(nearest_codes, "CODES_AT_ONCE", 128)
+    finite = latents.isfinite().all(1)
+    in_parts = nearest_codes.nearest_codes(latents, codebook)
+    assert torch.equal(in_parts[finite], whole[finite])
+    assert int(in_parts.min()) >= 0 and int(in_parts.max()) < len(codebook)
+
+
 @needs_onednn
 def test_the_products_agree_to_rounding():
     offsets, rows, codes = drawn(1, 90, 2)[0], drawn(70, 33, 3), drawn(90, 33, 4)

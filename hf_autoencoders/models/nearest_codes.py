@@ -15,6 +15,8 @@ from .precision import exact_dtype, float32_island, may_be_read
 TILE = 128  # codes whose scores are reduced together: amax over 128 is 9 times as fast as argmax over 8192 (CPU)
 SCORES_AT_ONCE = 2**21  # entries of one block, 8 MiB: half or twice of it costs 6 to 90 % in some shape (CPU)
 SHARE_OF_MEMORY = 64  # an accelerator may use 1/64 of its memory for one block: 1.2 GiB of 80
+# Codes of which scores are made together, below 32 MiB a block: glibc gives larger blocks back to the system each time.
+CODES_AT_ONCE = 2**16
 LEAST_ROWS = 64  # of a block, however many codes: with fewer, reading the codebook costs more than the product
 PAIRS_AT_ONCE = 2**20  # float64 entries of one chunk of exact distances
 
@@ -100,18 +102,11 @@ def _nearest_on_cpu(latents: Tensor, codebook: Tensor) -> Tensor:
     longest = (-2 * offsets.min()).sqrt()
     offsets[size:] = -torch.inf  # the padding is never nearest
 
-    codes = latents.new_empty(latents.shape[0], dtype=torch.int64)
-    in_doubt = latents.new_empty(latents.shape[0], dtype=torch.bool)
     # A score's error is below (D + 4) roundings of its terms (Higham, Accuracy and Stability, 3.1); two scores differ.
     roundoff = (latents.shape[1] + 4) * torch.finfo(latents.dtype).eps
-    rows = rows_at_once(centred, SCORES_AT_ONCE)
-    product = fastest_product(latents[:rows], centred)
-    for start in range(0, latents.shape[0], rows):
-        block = latents[start : start + rows] - centre
-        scores = product(offsets, block, centred)
-        codes[start : start + rows], margin = _best_and_margin(scores, tile)
-        bound = roundoff * (block.norm(dim=1) + longest / 2) * longest
-        in_doubt[start : start + rows] = margin <= bound
+    codes, margins, reaches = _screen(latents, centre, centred, offsets, tile)
+    in_doubt = margins <= roundoff * (reaches + longest / 2) * longest
+    product = fastest_product(latents[:LEAST_ROWS], centred)
     doubtful = in_doubt.nonzero().squeeze(1)
     for rows_left in doubtful.split(LEAST_ROWS):
         block = latents[rows_left]
@@ -121,15 +116,38 @@ def _nearest_on_cpu(latents: Tensor, codebook: Tensor) -> Tensor:
     return codes.clamp_(max=size - 1)  # a row of NaN may point into the padding
 
 
-def _best_and_margin(scores: Tensor, tile: int) -> tuple[Tensor, Tensor]:
-    """Index of the largest score of each row, and how far it lies above the second largest."""
+def _screen(latents: Tensor, centre: Tensor, centred: Tensor, offsets: Tensor, tile: int) -> tuple[Tensor, ...]:
+    """For each row the code of the best score, its margin over the second best, and the row's length from the centre.
+
+    Part after part of the codes, so that the scores of a block stay small however many codes there are.
+    """
+    count, at_once = len(latents), CODES_AT_ONCE // tile * tile
+    codes = latents.new_zeros(count, dtype=torch.int64)
+    best, second = (latents.new_full((count,), -torch.inf) for _ in range(2))
+    lengths = latents.new_empty(count)
+    for first in range(0, len(centred), at_once):
+        part, part_offsets = centred[first : first + at_once], offsets[first : first + at_once]
+        rows = rows_at_once(part, SCORES_AT_ONCE)
+        product = fastest_product(latents[:rows], part)
+        for start in range(0, count, rows):
+            block, here = latents[start : start + rows] - centre, slice(start, start + rows)
+            code, top, runner_up = _best_two(product(part_offsets, block, part), tile)
+            second[here] = torch.maximum(torch.maximum(second[here], runner_up), torch.minimum(best[here], top))
+            codes[here] = torch.where(top > best[here], first + code, codes[here])
+            best[here] = torch.maximum(best[here], top)
+            lengths[here] = block.norm(dim=1)
+    return codes, best - second, lengths
+
+
+def _best_two(scores: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each row: the index of the largest score, this score, and the second largest."""
     tiles = scores.unflatten(1, (-1, tile))  # (rows, tiles, tile)
     tops = tiles.amax(2)
     best_tile = tops.argmax(1)
     row = torch.arange(len(scores), device=scores.device)
     best, index = tiles[row, best_tile].topk(2, dim=1)  # (rows, 2)
     runner_up = tops.index_put((row, best_tile), best[:, 1]).amax(1)
-    return best_tile * tile + index[:, 0], best[:, 0] - runner_up
+    return best_tile * tile + index[:, 0], best[:, 0], runner_up
 
 
 def _nearest_exactly(latents: Tensor, codebook: Tensor, scores: Tensor, bound: Tensor) -> Tensor:
