@@ -116,7 +116,10 @@ class FeatureDiscriminator(nn.Module):
         with torch.no_grad():
             maps = net(torch.zeros(1, 3, net.size, net.size, device=net.mean.device)).maps
         if levels >= len(maps):
-            raise ValueError(f"{net.name} has {len(maps)} feature maps, so 1 to {len(maps) - 1} levels, got {levels}.")
+            raise ValueError(
+                f"{net.name} has {len(maps)} feature maps, so --discriminator_levels may be 1 to {len(maps) - 1}, got "
+                f"{levels}."
+            )
         self.heads = nn.ModuleList(self.head(seen.shape[1], width) for seen in maps[self.levels])
 
     @staticmethod
