@@ -103,21 +103,34 @@ class Blocks(nn.Module):
         return x + y
 
 
-@pytest.mark.parametrize("maps", [0, 1, 2, 5])
-def test_no_more_maps_are_held_than_memory_allows(maps, monkeypatch):
-    pixels, held = torch.randn(1, 4, 20, 20), []
-    plan = TilePlan(2, 2, maps * pixels.nbytes)
-    hold = TiledMap.hold
+def bytes_held(net, pixels, plan, monkeypatch) -> list[int]:
+    """Of all maps together, each time that one more is held; the last is the result."""
+    held, hold = [], TiledMap.hold
 
     def watched(tiled, value):
         hold(tiled, value)
         held.append(sum(each.size for each in plan.held))
 
     monkeypatch.setattr(TiledMap, "hold", watched)
-    through_tiles(Blocks(), pixels, plan)
-    *before, last = held  # the last is the result
-    assert len(before) == min(maps, 2)  # the picture is there anyway, and two maps are read twice
+    through_tiles(net, pixels, plan)
+    return held
+
+
+@pytest.mark.parametrize("maps", [0, 2, 3, 5])
+def test_no_more_maps_are_held_than_memory_allows(maps, monkeypatch):
+    pixels = torch.randn(1, 4, 20, 20)
+    plan = TilePlan(2, 2, maps * pixels.nbytes)
+    *before, last = bytes_held(Blocks(), pixels, plan, monkeypatch)
+    assert len(before) == (2 if maps >= 3 else 0)  # the picture is there anyway, and two maps are read twice
     assert all(size <= plan.memory for size in before) and last <= plan.memory + pixels.nbytes
+
+
+def test_a_large_map_does_not_keep_smaller_ones_out(monkeypatch):
+    """Of two large maps that are read twice none stays, since three would not fit; of the smaller ones both do."""
+    pixels = torch.randn(1, 4, 20, 20)
+    plan = TilePlan(2, 2, 1.5 * pixels.nbytes)
+    *before, _ = bytes_held(nn.Sequential(Blocks(), nn.MaxPool2d(2), Blocks()), pixels, plan, monkeypatch)
+    assert before and max(before) <= 3 * pixels.nbytes // 4
 
 
 def test_a_region_is_computed_from_its_neighbourhood_alone():

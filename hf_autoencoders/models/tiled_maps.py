@@ -77,8 +77,12 @@ class TilePlan:
                 yield Region(rows, columns)
 
     def affords(self, size: int) -> bool:
-        """Whether a map of `size` bytes may be held besides those that are."""
-        return size + sum(tiled.size for tiled in self.held) <= self.memory
+        """Whether a map of `size` bytes may be held besides those that are.
+
+        A residual block holds three at once: its input, a map between, and its output. Where three do not fit, the
+        first would stay and keep all later maps out, smaller ones, too: each would be computed from there again.
+        """
+        return size <= self.memory / 3 and size + sum(tiled.size for tiled in self.held) <= self.memory
 
 
 def spans(size: int, count: int) -> list[Span]:

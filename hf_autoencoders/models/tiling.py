@@ -39,8 +39,9 @@ class WithTiling:
 
         Args:
             tile_size: side of a tile in pixels; a multiple of `downsample_factor`.
-            memory_gib: feature maps that may be held besides the tile, in GiB. Maps that do not fit are computed again
-                each time they are read: less memory costs time, and changes nothing else. `math.inf`: hold all.
+            memory_gib: feature maps that may be held besides the tile, in GiB. Maps of more than a third of it, and
+                those that do not fit, are computed again each time they are read: less memory costs time, and
+                changes nothing else. `math.inf`: hold all.
             approximate: compute overlapping tiles as if each were a picture of its own, and blend them, as diffusers
                 does. One pass, and attention of tiles only; but statistics are those of tiles, and the result is
                 another one, tokens included.

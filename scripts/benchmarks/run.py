@@ -58,7 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--likelihood_pictures", type=int, default=8, help="pictures of the row likelihood")
     parser.add_argument("--prior_steps", type=int, default=400, help="training steps of each prior of the row sampling")
     parser.add_argument("--large_side", type=int, default=4096, help="pixels of the row large")
-    parser.add_argument("--large_memory_gib", type=float, default=2.0, help="`memory_gib` of the row large")
+    parser.add_argument("--large_memory_gib", type=float, default=1.5, help="`memory_gib` of the row large")
     parser.add_argument("--tiny", action="store_true", help="shapes of no meaning, to see that the rows run")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "BENCHMARKS.md")
     parser.add_argument("--record", type=Path, default=ROOT / "docs" / "benchmarks.json")
