@@ -83,6 +83,7 @@ def test_steps_on_the_command_line_replace_the_epochs_of_the_recipe(recipe):
         (["--logging_steps", "0"], "--logging_steps must be at least 1"),
         (["--overwrite", "--resume", "latest"], "give one of them"),
         (["--recipe", "/nowhere.yaml"], "There is no recipe"),
+        (["--recipe", "vae-digitz"], "the nearest is 'vae-digits'"),
         (["--adam_beta1", "0.5", "--optimizer", "sgd"], "--adam_beta1: has no effect with --optimizer sgd"),
         (["--momentum", "0.5"], "--momentum: has no effect with --optimizer adam"),
         (["--lr_end", "0.5"], "--lr_end: has no effect with a constant --lr_scheduler"),

@@ -6,6 +6,7 @@ the same checks. A recipe may come from a stranger: no value in it can become an
 become large in memory.
 """
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,11 @@ def find_recipe(name: str) -> Path:
         return path
     if path.suffix in ("", ".yaml") and path.stem in shipped and path.parent.name in ("", "recipes"):
         return shipped[path.stem]
-    raise ValueError(f"There is no recipe {name!r}: neither a file, nor one of those that --recipe list shows.")
+    nearest = difflib.get_close_matches(path.stem, shipped, n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"There is no recipe {name!r}: neither a file, nor one of those that --recipe list shows; the nearest is "
+        f"{nearest!r}."
+    )
 
 
 def about(path: Path) -> str:
