@@ -16,6 +16,7 @@ from training_runs import (
     checkpoint,
     finish,
     log_of,
+    make_weights_infinite,
     start,
     tiny,
     train_here,
@@ -399,9 +400,10 @@ def test_other_pictures_are_refused_on_resume(tmp_path, capsys):
     assert "number of pictures was 20, now it is 1437" in capsys.readouterr().err
 
 
-def test_weights_that_are_no_numbers_are_not_saved_and_end_the_run_with_1(tmp_path, capsys):
+def test_weights_that_are_no_numbers_are_not_saved_and_end_the_run_with_1(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    assert train_here(tiny("ae", folder, *AE, "--max_train_steps", "1", "--learning_rate", "inf")) == 1
+    make_weights_infinite(monkeypatch)
+    assert train_here(tiny("ae", folder, *AE, "--max_train_steps", "1")) == 1
     error = capsys.readouterr().err
     assert "Weights are NaN or infinite after step 1" in error and error.count("\n") == 1
     assert not (folder / "model.safetensors").exists() and not (folder / "checkpoints").exists()

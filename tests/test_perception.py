@@ -237,7 +237,7 @@ def test_only_the_heads_of_the_feature_discriminator_learn():
     assert all(weight.grad.abs().sum() > 0 for weight in net.heads.parameters())
     assert all(name.startswith("heads.") for name in net.state_dict())  # a checkpoint does not hold the frozen net
     assert all(torch.equal(a, b) for a, b in zip(before, looks_at.parameters(), strict=True))
-    with pytest.raises(ValueError, match="so 1 to 2 levels, got 3"):
+    with pytest.raises(ValueError, match="may be 1 to 2, got 3"):
         FeatureDiscriminator(looks_at, levels=3)
 
 

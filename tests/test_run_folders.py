@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from training_runs import checkpoint, log_of, tiny, train_here
+from training_runs import checkpoint, log_of, make_weights_infinite, tiny, train_here
 
 from hf_autoencoders.training.checkpoint_folders import seal, what_is_wrong
 from hf_autoencoders.training.run_files import RUN_RECORD, recorded_files, saving
@@ -161,10 +161,11 @@ def test_what_was_measured_when_the_run_began_stays_in_force(tmp_path, monkeypat
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-def test_weights_that_are_no_numbers_do_not_replace_good_ones(copy, capsys):
+def test_weights_that_are_no_numbers_do_not_replace_good_ones(copy, monkeypatch, capsys):
     """Without checkpoints, too, which would have looked at them."""
     before = (copy / "model.safetensors").read_bytes()
-    flags = ("--max_train_steps", "3", "--resume", "latest", "--learning_rate", "inf", "--checkpointing_steps", "0")
+    flags = ("--max_train_steps", "3", "--resume", "latest", "--checkpointing_steps", "0")
+    make_weights_infinite(monkeypatch)
     assert train_here(tiny("ae", copy, *AE, *flags)) == 1
     assert "Weights are NaN or infinite after step 3" in capsys.readouterr().err
     assert (copy / "model.safetensors").read_bytes() == before

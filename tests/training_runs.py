@@ -4,6 +4,7 @@
 import importlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def start(flags: list[str], script: Path = SCRIPT, processes: int = 1, use_cpu: 
         text=True,
         start_new_session=True,
     )
+
+
+def make_weights_infinite(monkeypatch) -> None:
+    """From now on runs in this process make steps of infinite length."""
+
+    def infinite(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = math.inf
+
+    monkeypatch.setattr("hf_autoencoders.training.engine.set_learning_rate", infinite)
 
 
 def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:

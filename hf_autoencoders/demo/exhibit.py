@@ -119,7 +119,7 @@ def colours_of(vectors: Tensor) -> Tensor:
     Each is divided by the spread of the first one, and a tanh keeps outliers from taking all colours for themselves.
 
     >>> colours_of(torch.tensor([[-9.0, 0.0], [0.0, 3.0], [0.0, -3.0], [9.0, 0.0]])).tolist()
-    [[41, 140, 140], [140, 186, 140], [140, 94, 140], [239, 140, 140]]
+    [[41, 140, 140], [140, 189, 140], [140, 91, 140], [239, 140, 140]]
     """
     axes = min(3, *vectors.shape)
     components = torch.from_numpy(PCA(axes, svd_solver="full").fit_transform(vectors.double().numpy()))
