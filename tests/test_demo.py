@@ -296,6 +296,7 @@ def test_data_that_were_asked_for_are_not_silently_replaced(runs):
 
 def test_without_gradio_one_line_names_the_extra(runs, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "hf_autoencoders.commands.demo", raising=False)  # it is imported anew
     assert load_script(DEMO).main([str(runs["ae"])]) == 2
     assert (
         capsys.readouterr().err
