@@ -219,12 +219,16 @@ def read_measured(folder: str | Path, root: Path) -> Measured:
     place = [] if as_recipe else [f"--output_dir=runs/{name}"]
     flags = ["--recipe", f"{RECIPES}/{path.name}", *recipe_flags(changed), *place]
     command = shlex.join(["accelerate", "launch", "scripts/train.py", *flags])
-    setting = data_setting(run.dataset.get("binarize", "none"), run.record["seed"], run.config.num_channels)
-    likelihoods, evaluation = read_report(Path(folder), name, setting)
+    likelihoods, evaluation = read_report(Path(folder), name, setting_of(run))
     record = {key: value for key, value in run.record.items() if key not in LEFT_OUT}
     record |= {"settings": settings, "command": command, "metrics": {**run.metrics, **likelihoods}}
     record["dataset"] = {**run.dataset, "name": settings["dataset_name"]}
     return Measured(replace(run, record=record), recipe, command, evaluation, as_recipe)
+
+
+def setting_of(run: SavedRun) -> str:
+    """The data setting of the pictures that a run was trained on."""
+    return data_setting(run.dataset.get("binarize", "none"), run.record["seed"], run.config.num_channels)
 
 
 def recipe_of(run: SavedRun) -> str:
@@ -341,8 +345,6 @@ def how(figure: ResultToReach, measured: Measured) -> dict[str, Any]:
     record, dataset = measured.run.record, measured.run.dataset
     from_report = figure.metric.startswith("likelihood_")
     images = measured.run.metrics["likelihood_images" if from_report else "images"]
-    channels = measured.run.config.num_channels
-    setting = data_setting(dataset.get("binarize", "none"), record["seed"], channels)
     return {
         "recipe": measured.recipe,
         "command": measured.command,
@@ -352,7 +354,7 @@ def how(figure: ResultToReach, measured: Measured) -> dict[str, Any]:
         "seconds": round(record["seconds"], 1),
         "device": record["device"],
         "threads": record["settings"].get("num_threads"),
-        "data": f"{dataset['name']}, {images:,.0f} pictures of {dataset['eval_split']!r}, {setting}",
+        "data": f"{dataset['name']}, {images:,.0f} pictures of {dataset['eval_split']!r}, {setting_of(measured.run)}",
         "date": record.get("date"),
     }
 
