@@ -25,8 +25,8 @@ from hf_autoencoders.evaluation.metrics import (
     evaluate,
     passes_per_image,
     psnr,
+    ssim_sigma,
 )
-from hf_autoencoders.evaluation.structural_similarity import ssim_per_image, ssim_sigma
 from hf_autoencoders.models.noise import draw_noise
 from hf_autoencoders.training.data import CachedImages, collate, load_images
 
@@ -151,26 +151,6 @@ def test_psnr_and_ssim_are_torchmetrics_of_the_whole_set():
         for start in range(0, 10, 4):
             metric.update(unit[start : start + 4] * (2 / 3), unit[start : start + 4])
         assert metrics[name] == pytest.approx(float(metric.compute()), rel=1e-5), name
-
-
-@pytest.mark.parametrize("shape", [(3, 1, 28, 28), (2, 3, 20, 17), (2, 4, 6, 9)])
-def test_ssim_of_each_picture_is_that_of_torchmetrics(shape):
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    generator = torch.Generator().manual_seed(0)
-    target = torch.rand(shape, generator=generator, dtype=torch.float64)
-    target[0] = 0.3  # flat: no variance
-    noisy = (target + 0.2 * torch.randn(shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
-    sigma = ssim_sigma(*shape[2:])
-    expected = structural_similarity_index_measure(noisy, target, sigma=sigma, data_range=1.0, reduction="none")
-    torch.testing.assert_close(ssim_per_image(noisy, target), expected.view(-1), rtol=0, atol=1e-12)
-    single = ssim_per_image(noisy.float(), target.float())
-    torch.testing.assert_close(single.double(), expected.view(-1), rtol=0, atol=1e-6)
-
-
-def test_metrics_do_without_torchmetrics_which_takes_a_second_to_import(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    assert "ssim" in evaluate(Dim(), batches(images(3, size=16), 2))
 
 
 @pytest.mark.parametrize("size", [6, 8, 15, 16, 28])

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ..models.codebooks import histogram, perplexity, rank, world_size
 from .draws import picture_generators
-from .structural_similarity import ssim_per_image
 
 
 # Scalars of an output that are not means over images. The whole set has its own metrics in their place, or none.
@@ -77,6 +76,25 @@ def psnr(mse: float) -> float:
     """Peak signal-to-noise ratio in dB, from a mean squared error on the [0, 1] scale. It is computed from the error of
     the whole set, as torchmetrics' PeakSignalNoiseRatio(data_range=1.0), and is not a mean over images."""
     return math.inf if mse == 0 else -10 * math.log10(mse)
+
+
+def ssim_sigma(height: int, width: int) -> float | None:
+    """Width of SSIM's Gaussian window: the usual 1.5 (11 x 11 pixels) from 16 pixels a side; 0.5 (5 x 5) from 6, since
+    torchmetrics leaves out the border where the window does not fit; None (no SSIM) for smaller sides."""
+    side = min(height, width)
+    return 1.5 if side >= 16 else 0.5 if side >= 6 else None
+
+
+def ssim_per_image(reconstruction: Tensor, target: Tensor) -> Tensor | None:
+    """Structural similarity of each pair on the [0, 1] scale, (B,), by torchmetrics; None for images too small."""
+    sigma = ssim_sigma(*target.shape[-2:])
+    if sigma is None:
+        return None
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    return structural_similarity_index_measure(
+        reconstruction, target, sigma=sigma, data_range=1.0, reduction="none"
+    ).view(len(target))
 
 
 def roughness(pixels: Tensor) -> Tensor:
@@ -168,7 +186,7 @@ def evaluate(
         temperature: of the relaxed ELBO; None: the model's own.
         seed: of the draws for `elbo`, `relaxed_elbo` and `hard_elbo`. Each image has a generator that is keyed by seed
             and the image's number, so that batch sizes and processes change nothing. `model` gets their list.
-        ssim: False leaves SSIM out, which takes about as long as a small model.
+        ssim: False leaves SSIM out; it needs torchmetrics and takes about as long as a small model.
         clamp: clamps reconstructions to [0, 1] before they are measured.
 
     Returns:

@@ -19,9 +19,8 @@ from ..perception.feature_nets import FeatureNet, load_feature_net
 from ..perception.weights import weights_fingerprint
 from .features import frechet_distance
 from .jpeg import jpeg_of_batch
-from .metrics import of_all_processes, psnr, roughness
+from .metrics import of_all_processes, psnr, roughness, ssim_per_image
 from .protocol import library_versions, protocol_line
-from .structural_similarity import ssim_per_image
 
 
 MOST_PICTURES = 50_000  # at most so many embeddings are kept: 3 x 1,280 floats each (0.7 GiB) with EfficientNet-Lite
