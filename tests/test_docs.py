@@ -3,12 +3,13 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from documents import check_flags_of_train_py, commands, named_files, run_snippets
-from training_runs import run_script_here
+from documents import check_flags_of_train_py, commands, named_files, python_snippets, run_snippets
+from training_runs import alone, run_script_here
 
 from hf_autoencoders.models.configuration_vqvae import QUANTIZER_FIELDS
 from hf_autoencoders.models.quantizers import QUANTIZERS
@@ -78,11 +79,29 @@ def own_quantizers():
 
 
 def test_the_quantizer_of_the_contributors_page_trains_and_agrees_with_its_own_affinities(own_quantizers):
-    names, said = run_snippets((ROOT / "CONTRIBUTING.md").read_text(), "CONTRIBUTING.md")
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    names, said = run_snippets(text.partition("`mine.py`")[0], "CONTRIBUTING.md")
     assert {"pixels", "tokens", "again"} <= set(said)
     model, pixels, tokens = (names[name] for name in ("model", "pixels", "tokens"))
     assert all(weight.grad is not None for weight in model.encoder.parameters())
     assert torch.equal(model.get_codebook_probs(pixels).argmax(2), tokens.flatten(1))
+
+
+def test_a_file_that_imports_the_quantizer_gives_it_to_the_commands(own_quantizers, tmp_path, monkeypatch):
+    """CONTRIBUTING.md's `mine.py`, in this process."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    quantizer, mine = python_snippets(page)
+    (tmp_path / "sign.py").write_text(quantizer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = [words[words.index("mine.py") :] for words in commands(page) if "mine.py" in words]
+    for words in lines:
+        monkeypatch.setattr("sys.argv", [*words, *SHORT["train.py"]] if "train" in words else words)
+        with alone(), pytest.raises(SystemExit, match="^0$"):
+            exec(compile(mine, "mine.py", "exec"), {})
+    monkeypatch.delitem(sys.modules, "sign")
+    assert [words[1] for words in lines] == ["train", "evaluate_model"]
+    assert json.loads((tmp_path / "runs/sign/report/metrics.json").read_text())
 
 
 MEASURED_PAGES = [*sorted(DOCS.glob("tutorial/*.md")), DOCS / "which-model.md"]

@@ -8,6 +8,8 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -53,15 +55,22 @@ def train_here(flags: list[str]) -> int:
     return run_script_here("scripts/train.py", flags)
 
 
-def run_script_here(script: str, flags: list[str]) -> int:
-    """A script of this repository in this process. Accelerate's singletons are cleared: a new process has none."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """A command in this process. Accelerate's singletons are cleared: a new process has none."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     threads = torch.get_num_threads()
     try:
-        return load_script(ROOT / script).main(flags)
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+def run_script_here(script: str, flags: list[str]) -> int:
+    """A script of this repository in this process."""
+    with alone():
+        return load_script(ROOT / script).main(flags)
 
 
 def environment(**extra: str) -> dict[str, str]:
