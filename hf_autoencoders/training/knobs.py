@@ -182,8 +182,10 @@ class KnobTable:
         others = [m for m in self.model_types if m != model_type and name in config_fields(m)]
         if others:
             return f"Unknown {what}: a {model_type} does not read it, only {' and '.join(others)}."
-        nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-        return f"Unknown {what}; the nearest known name is {nearest[0]!r}."
+        elsewhere = {other: here for other, here in NAMES_ELSEWHERE.items() if here in known}
+        names = {**elsewhere, **{here: here for here in known}}
+        nearest = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.0)[0]
+        return f"Unknown {what}; the nearest known name is {names[nearest]!r}."
 
 
 def _early(argv: list[str], *names: str) -> str | None:

@@ -235,9 +235,11 @@ def complain(command: str, error: Exception, code: int = 2, everywhere: bool = T
     rank = int(os.environ.get("RANK", "0"))
     if rank == 0 or everywhere:
         who = typed_name(command) + ("" if rank == 0 else f" (process {rank})")
-        # Strict configs wrap a message: "Class validation error for validator 'validate_image': ValueError: ..."
-        text = re.sub(
-            r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", " ".join(str(error).split())
-        )
-        print(f"{who}: {as_typed(text)}", file=sys.stderr)
+        print(f"{who}: {as_typed(in_one_line(error))}", file=sys.stderr)
     return code
+
+
+def in_one_line(error: BaseException) -> str:
+    """The text of an error, without what strict configs put before theirs: "Validation error for field 'a': ..."."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", text)

@@ -76,15 +76,20 @@ class Progress:
 
 
 def on_screen(values: dict[str, float], constants: Collection[str] = ()) -> str:
-    """Metrics as text, in four digits. Left out are `constants`, `RESTATED`, and values shown under another name.
+    """The metrics that are `worth_telling`, as text.
 
     >>> on_screen({"images": 360, "loss": 12.34567, "negative_log_likelihood": 12.34567, "kl": 0.5})
     'loss 12.35  kl 0.5'
     """
+    return "  ".join(f"{name} {value}" for name, value in worth_telling(values, constants).items())
+
+
+def worth_telling(values: dict[str, float], constants: Collection[str] = ()) -> dict[str, str]:
+    """Metrics in four digits. Left out are `constants`, `RESTATED`, and values shown under another name."""
     told: dict[str, float] = {}
     for name, value in values.items():
         if not isinstance(value, (int, float)) or name in RESTATED | set(constants) - {"loss"}:
             continue
         if not any(math.isclose(value, other) for other in told.values() if other):
             told[name] = value
-    return "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+    return {name: f"{value:.4g}" for name, value in told.items()}
