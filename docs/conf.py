@@ -1,8 +1,12 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The documentation site:  make docs, then open docs/_build/html/index.html"""
 
+import dataclasses
+import re
 import sys
 from pathlib import Path
+
+from transformers import PreTrainedConfig
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,3 +38,21 @@ autodoc_inherit_docstrings = False
 
 html_theme = "furo"
 html_title = f"hf_autoencoders {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+
+def short_signature(app, what, name, thing, options, signature, returns):
+    """Of a config: its fields and their defaults, without the dozen of every transformers config.
+
+    Elsewhere a default without a name, `<factory>`, becomes `...`: Sphinx shows a signature that it cannot read raw.
+    """
+    if what != "class" or not issubclass(thing, PreTrainedConfig):
+        return re.sub(r"= <.*?>(?=[,)])", "= ...", signature or ""), returns
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    fields = [field for field in dataclasses.fields(thing) if field.init and field.name not in inherited]
+    return f"({', '.join(f'{field.name}={getattr(thing, field.name)!r}' for field in fields)})", returns
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", short_signature)

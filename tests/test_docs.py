@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """What the pages in docs/ and CONTRIBUTING.md say is true: snippets and commands run, files exist."""
 
+import ast
 import json
 import re
 import sys
@@ -131,6 +132,15 @@ def test_what_a_page_says_was_measured_is_in_the_results(page):
     assert cells
     for number in re.findall(r"\d*\.\d+", " ".join(cells)):
         assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", results), f"{page.name}: nobody measured {number}"
+
+
+def test_no_property_begins_like_a_type():
+    """The reference would show "Width of the output: that of a code" as a text "that of a code" of another type."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "hf_autoencoders").rglob("*.py")]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    properties = [node for node in functions if "property" in str(list(map(ast.unparse, node.decorator_list)))]
+    first_lines = [(ast.get_docstring(node) or "").partition("\n")[0] for node in properties]
+    assert len(first_lines) > 50 and not [line for line in first_lines if ": " in line]
 
 
 def test_the_contents_list_every_page():

@@ -46,7 +46,7 @@ class TrainedRun:
 
     @cached_property
     def model(self) -> Any:
-        """What was trained, in eval mode: a model, a prior, or a diffusers pipeline."""
+        """The model, the prior or the diffusers pipeline that was trained, in eval mode."""
         return self.trainer.open_result(str(self.folder))
 
     @property

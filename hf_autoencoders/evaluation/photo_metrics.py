@@ -90,7 +90,7 @@ class PhotoMetrics:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By name: `kid`, `jpeg_kid`, `halves_kid`, ...; what `evaluate` gives of reconstructions is left to it."""
+        """By name (`kid`, `jpeg_kid`, `halves_kid`, ...); what `evaluate` gives of reconstructions is left to it."""
         own = self.columns[RECONSTRUCTIONS]
         flat = {name: value for name, value in own.items() if name not in OF_EVALUATION}
         for heading, prefix in ((JPEG, "jpeg_"), (HALVES, "halves_")):

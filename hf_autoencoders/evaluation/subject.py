@@ -85,7 +85,7 @@ class Subject:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """Held-out pictures (N, C, H, W): all, or as many as fit into 1 GiB."""
+        """All held-out pictures (N, C, H, W), or as many as fit into 1 GiB."""
         return torch.cat([batch.cpu() for batch in self.batches(limit=self.kept(self.held_out))])
 
     @property

@@ -57,7 +57,7 @@ class SavedRun:
 
     @property
     def measured_on_training_images(self) -> bool:
-        """Some published figures are: codes used over the training set."""
+        """Codes used over the training set, as some published figures count them."""
         return "eval_split" in self.dataset and self.dataset["eval_split"] == self.dataset.get("train_split")
 
     @property
@@ -66,7 +66,7 @@ class SavedRun:
 
     @property
     def dataset_label(self) -> str:
-        """The name to show: a Hub id as it is, of a local folder its last part."""
+        """The name to show, which is a Hub id as it is, of a local folder its last part."""
         return self.hub_dataset or Path(self.dataset_name).name
 
     @property

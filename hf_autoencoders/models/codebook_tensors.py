@@ -100,7 +100,7 @@ class CodebookState(KeepsFloat32):
 
     @property
     def is_initialized(self) -> bool:
-        """`initialized`, read from the device again only after it changed: each look stops a GPU's queue."""
+        """`initialized`, read from the device again only after it changed, since each look stops a GPU's queue."""
         buffer, seen = self.initialized, self._seen
         if seen is not None and seen[0] is buffer and (torch.compiler.is_compiling() or seen[1] == writes_to(buffer)):
             return seen[2]

@@ -105,7 +105,7 @@ class AutoencoderConfig(PreTrainedConfig):
 
     @property
     def decoder_out_channels(self) -> int:
-        """Maps that the decoder gives: one a channel, or mean and log-scale for `logit_laplace`."""
+        """Number of maps that the decoder gives, one a channel, or mean and log-scale for `logit_laplace`."""
         return self.num_channels * (2 if self.reconstruction_loss == "logit_laplace" else 1)
 
     @property

@@ -102,7 +102,7 @@ class VQVAEConfig(AutoencoderConfig):
 
     @property
     def encoder_channels(self) -> int:
-        """Width of the encoder's output: `latent_channels` where given, the code's width else."""
+        """Width of the encoder's output, which is `latent_channels` where given, the code's width else."""
         return self.codebook_dim if self.latent_channels is None else self.latent_channels
 
     @property
@@ -120,7 +120,7 @@ class VQVAEConfig(AutoencoderConfig):
 
     @property
     def sets_parameters_from_data(self) -> bool:
-        """True if a codebook that gradients move is also written to: by its start from data, or by revival."""
+        """True if a codebook that gradients move is also written to by its start from data, or by revival."""
         kind = self.level_quantizer if self.quantizer == "residual" else self.quantizer
         return kind in ("vq", "l2") and (self.initializes_from_data or self.revives_dead_codes)
 

@@ -74,8 +74,8 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
 
     @property
     def codebook_holds_still(self) -> bool:
-        """True where `freeze_codebook` says so, and under PEFT, whose files hold the adapter alone: a codebook that
-        moved while it trained would be lost."""
+        """True where `freeze_codebook` says so, and under PEFT, whose files hold the adapter alone, so that a
+        codebook that moved while it trained would be lost."""
         has_adapter = getattr(self, "peft_config", None) or getattr(self, "_hf_peft_config_loaded", False)
         return self.freeze_codebook or bool(has_adapter)
 

@@ -27,7 +27,8 @@ class SavedPipeline:
     """A pipeline of diffusers: the folder of one, a run that left one, or a Hub id.
 
     Attributes:
-        place: folder or Hub id. parts: name of each part, by its class.
+        place: folder or Hub id.
+        parts: name of each part, by its class.
     """
 
     place: str

@@ -58,7 +58,8 @@ class TokenSplits:
 
     Attributes:
         num_classes: that both splits agree on, 0 without classes.
-        images: the held-out pictures, where there are any. metrics: of the image model on them, once measured.
+        images: the held-out pictures, where there are any.
+        metrics: of the image model on them, once measured.
         pictures: those to train on, where there are any.
     """
 

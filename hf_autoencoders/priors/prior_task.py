@@ -41,8 +41,10 @@ class PriorTask(Task):
     """A prior over the tokens that an image model gives to pictures.
 
     Attributes:
-        image_model: decodes the tokens; lives on the device, outside of what is trained. processor: its own.
-        tokens: to train on and to evaluate on. sequencer: their ids.
+        image_model: decodes the tokens; lives on the device, outside of what is trained.
+        processor: its own.
+        tokens: to train on and to evaluate on.
+        sequencer: their ids.
     """
 
     shards = False

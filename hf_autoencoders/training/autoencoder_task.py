@@ -55,7 +55,8 @@ class AutoencoderTask(Task):
     """A model of the four types, built from its config, and the pictures of a data set.
 
     Attributes:
-        images: training and held-out split. processor: the image processor that is saved with the model.
+        images: training and held-out split.
+        processor: the image processor that is saved with the model.
         perceptual: the loss term of a frozen net, if the run has one.
         feature_net: the net whose features evaluate the finished model, if the run asks for it.
     """

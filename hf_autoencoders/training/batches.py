@@ -54,7 +54,7 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole steps only: the rest of a permutation, smaller than one step, is left out of that epoch."""
+        """Whole steps only; the rest of a permutation, smaller than one step, is left out of that epoch."""
         return self.num_images // self.images_per_step
 
     def permutation(self, epoch: int) -> Tensor:

@@ -38,16 +38,22 @@ class Run:
     """Everything that the loop needs, and how far the run has come. `assembly.build_run` makes it.
 
     Attributes:
-        task: what is trained. adversary: the second player, if there is one.
+        task: what is trained.
+        adversary: the second player, if there is one.
         model: the *prepared* model: gradients synchronise only through it.
         batches: optimizer step -> the micro-batches from that step on, without end.
         after_checkpoint: is called on every process with the new checkpoint's folder.
-        total_steps, steps_per_epoch: optimizer steps; a stream has no epochs.
+        total_steps: optimizer steps.
+        steps_per_epoch: optimizer steps; None of a stream, which has no epochs.
         eval_steps: optimizer steps between evaluations; 0: only at the end.
-        step: optimizer steps done. evaluated: the step of the last evaluation. seconds: of training, over all resumes.
-        metrics: (step, metrics) of the last evaluation. named_cures: kinds of advice that were printed already.
+        step: optimizer steps done.
+        evaluated: the step of the last evaluation.
+        seconds: of training, over all resumes.
+        metrics: (step, metrics) of the last evaluation.
+        named_cures: kinds of advice that were printed already.
         lock: keeps other runs out of the folder, until it is released or the process ends.
-        saved: the step of the newest checkpoint. changes: knobs that resumes changed, each with its step.
+        saved: the step of the newest checkpoint.
+        changes: knobs that resumes changed, each with its step.
     """
 
     arguments: Arguments

@@ -65,7 +65,7 @@ class Images:
 
     @property
     def fingerprint(self) -> str:
-        """The number of pictures and 16 hexadecimal digits: equal for the same pictures, wherever they lie and however
+        """The number of pictures and 16 hexadecimal digits, equal for the same pictures, wherever they lie and however
         they are decoded, resized or augmented. See fingerprints.py for what it costs and what it may miss.
 
         >>> CachedImages(torch.zeros(10, 1, 8, 8, dtype=torch.uint8)).fingerprint
@@ -102,7 +102,7 @@ class Images:
 
     @property
     def mean_image(self) -> Tensor:
-        """Mean of the stored pictures, (C, H, W) float32 in [0, 1]: an initial value of the output bias."""
+        """Mean of the stored pictures, (C, H, W) float32 in [0, 1], an initial value of the output bias."""
         return self._moments[1].float()
 
 

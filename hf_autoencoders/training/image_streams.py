@@ -286,7 +286,7 @@ class StreamingImages(Images, IterableDataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the first `CHUNK` pictures of the whole stream: "stream-" and 16 hexadecimal digits."""
+        """ "stream-" and 16 hexadecimal digits, of the first `CHUNK` pictures of the whole stream."""
         cells = [item.cell for item in islice(self._first_items(), CHUNK)]
         return fingerprint(len(cells), lambda rows: [cells[row] for row in rows], kind="stream")
 

@@ -33,7 +33,8 @@ class Parent:
         revision: the one on the Hub that the user asked for.
         fingerprint: `weights_fingerprint` of it.
         model: with all of its weights; None after `hand_over`.
-        notes: lines on what the run changes in it. facts: the same for metrics.json.
+        notes: lines on what the run changes in it.
+        facts: the same for metrics.json.
     """
 
     name: str

@@ -90,7 +90,7 @@ def section(name: str, row: dict) -> str:
         if case["timings"]:
             lines += ["", "| | CPU ms, median | fastest | wall ms, median | |", "|---|---:|---:|---:|---|"]
             lines += [timing_line(way, timing, case["timings"]) for way, timing in case["timings"].items()]
-        lines += ["", *case["notes"]] if case["notes"] else []
+        lines += [line for note in case["notes"] for line in ("", note)]
     return "\n".join([*lines, ""])
 
 
