@@ -209,7 +209,7 @@ def test_a_reloaded_adapter_gives_the_model_that_was_trained(net, way, tmp_path)
     peft = pytest.importorskip("peft")
     base = trained(net)
     base.save_pretrained(tmp_path / "base")
-    targets = [name for name, module in base.named_modules() if type(module) is torch.nn.Conv2d]
+    targets = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Conv2d)]
     config = peft.LoraConfig(r=2, target_modules=targets)
     if way == "add_adapter":
         base.add_adapter(config)

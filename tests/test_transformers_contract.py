@@ -274,7 +274,7 @@ def test_a_trainer_checkpoint_brings_the_moving_averages_back(tmp_path):
 def test_an_adapter_on_the_convolutions_trains_saves_and_loads(tmp_path):
     peft = pytest.importorskip("peft")
     base = trained("vqvae-vq")
-    convolutions = [name for name, module in base.named_modules() if type(module) is nn.Conv2d]
+    convolutions = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=convolutions))
     frozen = {name: value.clone() for name, value in adapted.named_parameters() if "lora" not in name}
     adapted.train()

@@ -22,6 +22,7 @@ from .blocks_dalle import DalleConv2d, DalleDecoder, DalleEncoder
 from .blocks_dalle_pytorch import DallePytorchDecoder, DallePytorchEncoder
 from .blocks_resnet import ResnetDecoder, ResnetEncoder
 from .cpu_products import linear_map
+from .pointwise import PointwiseConv2d, PointwiseLinear
 
 
 class MLPLinear(nn.Linear):
@@ -102,7 +103,7 @@ class ResidualLayer(GradientCheckpointingLayer):
         super().__init__()
         self.adds_to_relu = config.conv_style == "inplace_relu"
         self.conv1 = nn.Conv2d(channels, config.residual_channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(config.residual_channels, channels, 1)
+        self.conv2 = PointwiseConv2d(config.residual_channels, channels)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         rectified = F.relu(hidden_states)
@@ -145,7 +146,7 @@ class ConvEncoder(nn.Module):
         self.downsamplers = nn.ModuleList(nn.Conv2d(*pair, 4, stride=2, padding=1) for pair in pairs)
         self.conv_in = nn.Conv2d(widths[-1], width, 3, padding=1)
         self.residual_stack = ResidualStack(config, width)
-        self.conv_out = nn.Conv2d(width, out_channels, 1)
+        self.conv_out = PointwiseConv2d(width, out_channels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         hidden_states = pixel_values
@@ -223,8 +224,10 @@ INITIALIZERS = {
     MLPLinear: glorot_uniform_,
     DalleConv2d: dalle_normal_,
     nn.Conv2d: torch_default_,
+    PointwiseConv2d: torch_default_,
     nn.ConvTranspose2d: torch_default_,
     nn.Linear: torch_default_,
+    PointwiseLinear: torch_default_,
     nn.GroupNorm: identity_norm_,
 }
 

@@ -11,12 +11,19 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .pointwise import pointwise_convolution
+
 
 class DalleConv2d(nn.Conv2d):
     """A convolution that keeps height and width; its own class because it starts from N(0, 1 / fan_in)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
         super().__init__(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1):
+            return pointwise_convolution(self, hidden_states)
+        return super().forward(hidden_states)
 
 
 class DalleBlock(GradientCheckpointingLayer):

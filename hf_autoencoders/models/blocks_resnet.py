@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .cpu_products import attention
 from .memory_format import has_channels_last, is_on_cpu
+from .pointwise import PointwiseConv2d, PointwiseLinear
 from .precision import may_be_read
 
 
@@ -37,7 +39,7 @@ class ResnetBlock(GradientCheckpointingLayer):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = group_norm(config, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv_shortcut = PointwiseConv2d(in_channels, out_channels) if in_channels != out_channels else None
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         residual = self.conv1(F.silu(self.norm1(hidden_states)))
@@ -53,15 +55,15 @@ class SpatialSelfAttention(GradientCheckpointingLayer):
     def __init__(self, config, channels: int):
         super().__init__()
         self.group_norm = group_norm(config, channels)
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])  # a list, because diffusers keeps a dropout behind
+        self.to_q = PointwiseLinear(channels, channels)
+        self.to_k = PointwiseLinear(channels, channels)
+        self.to_v = PointwiseLinear(channels, channels)
+        # A list, because diffusers keeps a dropout behind the map.
+        self.to_out = nn.ModuleList([PointwiseLinear(channels, channels)])
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         positions = self.group_norm(hidden_states).flatten(2).transpose(1, 2)  # (B, h*w, C)
-        query, key, value = (f(positions).unsqueeze(1) for f in (self.to_q, self.to_k, self.to_v))  # (B, 1, h*w, C)
-        attended = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+        attended = attention(self.to_q(positions), self.to_k(positions), self.to_v(positions))  # (B, h*w, C)
         update = self.to_out[0](attended).transpose(1, 2)  # (B, C, h*w)
         return hidden_states + update.reshape_as(hidden_states)
 
@@ -176,8 +178,8 @@ class MidBlock(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         hidden_states = self.resnets[0](hidden_states)
-        for attention in self.attentions:
-            hidden_states = attention(hidden_states)
+        for attend in self.attentions:
+            hidden_states = attend(hidden_states)
         return self.resnets[1](hidden_states)
 
 

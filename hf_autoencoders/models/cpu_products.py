@@ -128,3 +128,28 @@ class OneDNNLinearMap(torch.autograd.Function):
 def product_by_onednn(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, of matrices in any order in memory."""
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+MOST_SCORES = 2**22  # of a picture that are held at once: 16 MB, those of 2048 positions
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C)) v of one head, all (B, N, C)."""
+    if may_be_read(query) and is_faster_by_onednn(query, key, value):
+        return torch.stack([attention_by_onednn(*of_one) for of_one in zip(query, key, value, strict=True)])
+    return F.scaled_dot_product_attention(*(tensor.unsqueeze(1) for tensor in (query, key, value))).squeeze(1)
+
+
+def is_faster_by_onednn(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether oneDNN's two products were measured to take less time; they have no gradient here."""
+    if torch.is_grad_enabled() or len(query) == 0 or query.shape[1] * key.shape[1] > MOST_SCORES:
+        return False
+    return onednn_suits(query[0], key[0], value[0])
+
+
+def attention_by_onednn(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`attention` of one picture, all (N, C)."""
+    scores = product_by_onednn(query * query.shape[1] ** -0.5, key.t())  # (N, N)
+    return product_by_onednn(scores.softmax(1), value)

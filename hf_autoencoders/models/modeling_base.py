@@ -22,6 +22,7 @@ from .memory_format import as_net_computes
 from .model_card import WritesItsCard
 from .noise import device_of
 from .pixels import check_pixels, warn_of_range
+from .pointwise import PointwiseConv2d
 from .precision import compute_dtype, float32_island, may_be_read
 from .tiling import WithTiling
 
@@ -69,8 +70,8 @@ class AutoencoderPreTrainedModel(WithTiling, WritesItsCard, PreTrainedModel):
         encoder, decoder = backbone_of(config)
         if config.backbone == "resnet":
             self.encoder = encoder(config, encoder_width)
-            self.quant_conv = nn.Conv2d(encoder_width, latent_width, 1)
-            self.post_quant_conv = nn.Conv2d(code_width, decoder_width, 1)
+            self.quant_conv = PointwiseConv2d(encoder_width, latent_width)
+            self.post_quant_conv = PointwiseConv2d(code_width, decoder_width)
             self.decoder = decoder(config, decoder_width, config.decoder_out_channels)
         else:
             self.encoder = encoder(config, latent_width)

@@ -43,7 +43,7 @@ class DiscreteAutoencoder(AutoencoderPreTrainedModel):
     @torch.no_grad()
     def get_image_tokens(self, pixel_values: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> image tokens (B, h, w), int64."""
-        return self.encode(pixel_values, return_dict=True).image_tokens
+        return self.quantize.encode(self.encode_pixels(pixel_values))
 
     @torch.no_grad()
     def decode_image_tokens(self, image_tokens: Tensor) -> Tensor:

@@ -4,13 +4,14 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import ModelOutput
 
 from .configuration_dvae import DVAEConfig
 from .forward_outputs import returns_what_is_asked
 from .losses import kl_to_uniform
 from .modeling_discrete import DiscreteAutoencoder, WithImageTokens
+from .pointwise import PointwiseConv2d
 from .precision import at_least_float32
 from .quantizers import QUANTIZERS
 
@@ -73,7 +74,8 @@ class DVAEModel(DiscreteAutoencoder):
         width = config.encoder_channels
         latent_width = config.codebook_size if config.logits_channels is None else config.logits_channels
         super().__init__(config, width, latent_width, config.codebook_dim, decoder_width=width)
-        self.logits_conv = None if config.logits_channels is None else nn.Conv2d(latent_width, config.codebook_size, 1)
+        has_own_width = config.logits_channels is not None
+        self.logits_conv = PointwiseConv2d(latent_width, config.codebook_size) if has_own_width else None
         self.quantize = QUANTIZERS[config.quantizer](config)
         self.post_init()
 
