@@ -38,9 +38,9 @@ def map_of(last: bool) -> torch.Tensor:
 
 
 @needs_onednn
-@pytest.mark.parametrize("layer", [PointwiseConv2d, lambda *widths: DalleConv2d(*widths, 1)])
+@pytest.mark.parametrize("layer", [PointwiseConv2d, DalleConv2d])
 def test_a_1x1_convolution_of_channels_last_is_a_linear_map_with_its_gradients(layer, by_onednn):
-    conv, x = layer(6, 3), map_of(last=True).requires_grad_()
+    conv, x = layer(6, 3, 1), map_of(last=True).requires_grad_()
     tensors = [x, conv.weight, conv.bias]
     ours, torch_s = conv(x), F.conv2d(*tensors)
     assert by_onednn and ours.is_contiguous(memory_format=torch.channels_last)
@@ -52,7 +52,7 @@ def test_a_1x1_convolution_of_channels_last_is_a_linear_map_with_its_gradients(l
 
 @pytest.mark.parametrize("case", ["contiguous", "float64", "autocast", "transform", "empty"])
 def test_any_other_1x1_convolution_is_torch_s_own(case, by_onednn):
-    conv, x = PointwiseConv2d(6, 3), map_of(last=case != "contiguous")
+    conv, x = PointwiseConv2d(6, 3, 1), map_of(last=case != "contiguous")
     if case == "float64":
         conv, x = conv.double(), x.double()
     x = x[:0] if case == "empty" else x
@@ -63,7 +63,7 @@ def test_any_other_1x1_convolution_is_torch_s_own(case, by_onednn):
 
 @pytest.mark.parametrize("height, by_rows", [(3, True), (4, False)])  # 6 and 8 positions of 6 channels
 def test_in_bfloat16_maps_smaller_than_the_weights_are_linear_maps(height, by_rows, monkeypatch):
-    conv, convolved = PointwiseConv2d(6, 3).bfloat16(), []
+    conv, convolved = PointwiseConv2d(6, 3, 1).bfloat16(), []
     x = drawn(1, 6, height, 2).bfloat16().contiguous(memory_format=torch.channels_last)
     expected = F.conv2d(x.float(), conv.weight.float(), conv.bias.float())
     forward = torch.nn.Conv2d.forward

@@ -271,9 +271,10 @@ def test_a_trainer_checkpoint_brings_the_moving_averages_back(tmp_path):
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_an_adapter_on_the_convolutions_trains_saves_and_loads(tmp_path):
+@pytest.mark.parametrize("net", ["vqvae-vq", "dvae-dalle", "vae-resnet"])
+def test_an_adapter_on_the_convolutions_trains_saves_and_loads(net, tmp_path):
     peft = pytest.importorskip("peft")
-    base = trained("vqvae-vq")
+    base = trained(net)
     convolutions = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=convolutions))
     frozen = {name: value.clone() for name, value in adapted.named_parameters() if "lora" not in name}
@@ -285,10 +286,9 @@ def test_an_adapter_on_the_convolutions_trains_saves_and_loads(tmp_path):
         optimizer.zero_grad()
     assert all(torch.equal(value, frozen[name]) for name, value in adapted.named_parameters() if name in frozen)
     adapted.eval().save_pretrained(tmp_path)
-    fresh = trained("vqvae-vq")
-    loaded = peft.PeftModel.from_pretrained(fresh, tmp_path).eval()
+    loaded = peft.PeftModel.from_pretrained(trained(net), tmp_path).eval()
     torch.testing.assert_close(loaded(pixel_values=images()).loss, adapted(pixel_values=images()).loss)
-    assert not torch.equal(loaded(pixel_values=images()).loss, trained("vqvae-vq")(images()).loss)
+    assert not torch.equal(loaded(pixel_values=images()).loss, trained(net)(images()).loss)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 

@@ -103,7 +103,7 @@ class ResidualLayer(GradientCheckpointingLayer):
         super().__init__()
         self.adds_to_relu = config.conv_style == "inplace_relu"
         self.conv1 = nn.Conv2d(channels, config.residual_channels, 3, padding=1)
-        self.conv2 = PointwiseConv2d(config.residual_channels, channels)
+        self.conv2 = PointwiseConv2d(config.residual_channels, channels, 1)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         rectified = F.relu(hidden_states)
@@ -146,7 +146,7 @@ class ConvEncoder(nn.Module):
         self.downsamplers = nn.ModuleList(nn.Conv2d(*pair, 4, stride=2, padding=1) for pair in pairs)
         self.conv_in = nn.Conv2d(widths[-1], width, 3, padding=1)
         self.residual_stack = ResidualStack(config, width)
-        self.conv_out = PointwiseConv2d(width, out_channels)
+        self.conv_out = PointwiseConv2d(width, out_channels, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         hidden_states = pixel_values

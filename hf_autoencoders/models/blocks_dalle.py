@@ -15,10 +15,15 @@ from .pointwise import pointwise_convolution
 
 
 class DalleConv2d(nn.Conv2d):
-    """A convolution that keeps height and width; its own class because it starts from N(0, 1 / fan_in)."""
+    """A convolution that keeps height and width; its own class because it starts from N(0, 1 / fan_in).
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
-        super().__init__(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2)
+    Its other arguments are torch's, since PEFT makes adapters of a layer's own class.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=None, **others):
+        side = kernel_size if isinstance(kernel_size, int) else kernel_size[0]
+        padding = (side - 1) // 2 if padding is None else padding
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, **others)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         if self.kernel_size == (1, 1):

@@ -23,7 +23,7 @@ class PlainResidualLayer(GradientCheckpointingLayer):
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(),
-            PointwiseConv2d(channels, channels),
+            PointwiseConv2d(channels, channels, 1),
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class DallePytorchEncoder(nn.Module):
         inputs = [config.num_channels] + [width] * (levels - 1)
         self.downsamplers = nn.ModuleList(nn.Conv2d(channels, width, 4, stride=2, padding=1) for channels in inputs)
         self.layers = nn.ModuleList(PlainResidualLayer(width) for _ in range(config.layers_per_block))
-        self.conv_out = PointwiseConv2d(width, out_channels)
+        self.conv_out = PointwiseConv2d(width, out_channels, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         hidden_states = pixel_values
@@ -58,13 +58,13 @@ class DallePytorchDecoder(nn.Module):
     def __init__(self, config, in_channels: int, out_channels: int):
         super().__init__()
         width, levels = config.block_out_channels[-1], len(config.block_out_channels) - 1
-        self.conv_in = PointwiseConv2d(in_channels, width) if config.layers_per_block else None
+        self.conv_in = PointwiseConv2d(in_channels, width, 1) if config.layers_per_block else None
         self.layers = nn.ModuleList(PlainResidualLayer(width) for _ in range(config.layers_per_block))
         inputs = [width if config.layers_per_block else in_channels] + [width] * (levels - 1)
         self.upsamplers = nn.ModuleList(
             nn.ConvTranspose2d(channels, width, 4, stride=2, padding=1) for channels in inputs
         )
-        self.conv_out = PointwiseConv2d(width, out_channels)
+        self.conv_out = PointwiseConv2d(width, out_channels, 1)
 
     @property
     def output_layer(self) -> nn.Module:

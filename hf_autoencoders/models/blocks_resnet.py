@@ -39,7 +39,7 @@ class ResnetBlock(GradientCheckpointingLayer):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = group_norm(config, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = PointwiseConv2d(in_channels, out_channels) if in_channels != out_channels else None
+        self.conv_shortcut = PointwiseConv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         residual = self.conv1(F.silu(self.norm1(hidden_states)))

@@ -70,8 +70,8 @@ class AutoencoderPreTrainedModel(WithTiling, WritesItsCard, PreTrainedModel):
         encoder, decoder = backbone_of(config)
         if config.backbone == "resnet":
             self.encoder = encoder(config, encoder_width)
-            self.quant_conv = PointwiseConv2d(encoder_width, latent_width)
-            self.post_quant_conv = PointwiseConv2d(code_width, decoder_width)
+            self.quant_conv = PointwiseConv2d(encoder_width, latent_width, 1)
+            self.post_quant_conv = PointwiseConv2d(code_width, decoder_width, 1)
             self.decoder = decoder(config, decoder_width, config.decoder_out_channels)
         else:
             self.encoder = encoder(config, latent_width)

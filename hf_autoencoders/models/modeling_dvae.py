@@ -75,7 +75,7 @@ class DVAEModel(DiscreteAutoencoder):
         latent_width = config.codebook_size if config.logits_channels is None else config.logits_channels
         super().__init__(config, width, latent_width, config.codebook_dim, decoder_width=width)
         has_own_width = config.logits_channels is not None
-        self.logits_conv = PointwiseConv2d(latent_width, config.codebook_size) if has_own_width else None
+        self.logits_conv = PointwiseConv2d(latent_width, config.codebook_size, 1) if has_own_width else None
         self.quantize = QUANTIZERS[config.quantizer](config)
         self.post_init()
 

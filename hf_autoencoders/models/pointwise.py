@@ -15,10 +15,7 @@ from .precision import may_be_read
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution with bias."""
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 1)
+    """A convolution of kernel size 1. Its arguments are torch's, since PEFT makes adapters of a layer's own class."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return pointwise_convolution(self, hidden_states)
@@ -36,7 +33,7 @@ class PointwiseLinear(nn.Linear):
 
 
 def pointwise_convolution(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
-    """What `conv`, of kernel size 1, gives for (B, C, H, W)."""
+    """What `conv`, of kernel size and stride 1, gives for (B, C, H, W)."""
     if may_be_read(hidden_states) and has_channels_last(hidden_states):
         positions = hidden_states.permute(0, 2, 3, 1)  # (B, H, W, C), not copied
         rows, weight = positions.flatten(0, 2), conv.weight.flatten(1)
