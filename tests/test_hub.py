@@ -35,6 +35,7 @@ from hf_autoencoders.hub.cards import (
 from hf_autoencoders.hub.pipelines import pipeline_card
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
 from hf_autoencoders.hub.set_aside import SetAside
+from hf_autoencoders.models.model_card import PIN_THE_CODE
 from hf_autoencoders.priors.cards import image_token_lm_card, prior_card, token_dataset_card
 from hf_autoencoders.priors.latent_diffusion import build_unet
 from hf_autoencoders.priors.sequences import ImageTokenSequencer
@@ -627,6 +628,14 @@ torch.save(results, sys.argv[3])
 """
 
 
+LOAD_REMOTE = """
+import sys
+sys.modules["hf_autoencoders"] = None
+from transformers import AutoModel
+print(type(AutoModel.from_pretrained("{repo_id}", revision="{revision}", trust_remote_code=True)).__name__)
+"""
+
+
 def python_blocks(card: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
 
@@ -662,9 +671,19 @@ def loaded(hub, published_runs, tmp_path_factory) -> dict[str, dict]:
     for how, (folder, process) in processes.items():
         printed, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        results[how] = {**torch.load(folder / "results.pt", weights_only=False), "printed": printed}
+        results[how] = {**torch.load(folder / "results.pt", weights_only=False), "printed": printed, "errors": errors}
         assert (folder / "reconstruction.png").exists()
     return results
+
+
+def test_the_code_of_a_named_commit_is_loaded_without_a_notice(hub, loaded, published_runs, tmp_path):
+    """As the card says, which cannot name the commit that it is itself part of."""
+    card, notice = hub.repository("org/ae-tiny").files["README.md"].content.decode(), "A new version of the following"
+    assert PIN_THE_CODE in card and notice in loaded["without the package"]["errors"]
+    code = LOAD_REMOTE.format(repo_id="org/ae-tiny", revision=hub.repository("org/ae-tiny").at("main").oid)
+    process = start(hub, tmp_path, "-c", code, HF_TOKEN="", PYTHONPATH="")
+    printed, errors = process.communicate(timeout=300)
+    assert printed == "AEModel\n" and notice not in errors
 
 
 @pytest.mark.parametrize("how", ["with the package", "without the package"])

@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 from transformers import AutoConfig, PreTrainedConfig
 
+from ..models.model_card import PIN_THE_CODE
 from ..training.starting_point import base_model_of, parent_on_card
 from ..training.text import cell, fenced, is_hub_id, one_line, plain_text
 
@@ -269,6 +270,7 @@ def build_card(run: SavedRun, repo_id: str, template: str | Path | None = None) 
         metrics=[(cell(title), value, cell(unit)) for title, value, unit in metric_rows(run.metrics)],
         dataset=plain_text(run.dataset_label),
         fenced=fenced,
+        pin_the_code=PIN_THE_CODE,
         measured_on="training" if run.measured_on_training_images else "held-out",
         hub_dataset=run.hub_dataset,
         origin=parent_on_card(run.record),

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from hf_autoencoders.models.image_processing_autoencoder import AutoencoderImageProcessorPil
 
+from ..models.model_card import PIN_THE_CODE
 from ..training.checkpoint_folders import sha256
 from ..training.text import plain_text, python_string
 from .converters import left_in_words
@@ -45,6 +46,7 @@ def write_converted(
         kind=source.name,
         plain_text=plain_text,
         python_string=python_string,
+        pin_the_code=PIN_THE_CODE,
         model_class=type(model).__name__,
         place=place,
         sha256=sha256(files[0]) if len(files) == 1 and files[0].is_file() else None,

@@ -10,6 +10,11 @@ from huggingface_hub import ModelCard, ModelCardData
 
 
 BLANK = "This model card has been automatically generated."  # in transformers' own, whose fields are all empty
+# transformers 5 names each file in a line of its own while no revision is asked for, some 20 on the first load.
+PIN_THE_CODE = (
+    "On the first load transformers prints a notice for each file of code. "
+    '`revision="..."`, a commit of this repository that you have read, pins the code, and no notice is printed.'
+)
 SAID_ELSEWHERE = ("model_type", "transformers_version", "architectures", "dtype")
 
 
@@ -47,6 +52,8 @@ from transformers import AutoModel
 
 model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)  # False beside hf_autoencoders
 ```
+
+{PIN_THE_CODE}
 
 Settings that differ from their defaults:
 

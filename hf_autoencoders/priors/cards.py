@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from yaml import safe_dump
 
+from ..models.model_card import PIN_THE_CODE
 from ..training.starting_point import base_model_of, parent_on_card
 from ..training.text import plain_text, render
 from .sequences import ImageTokenSequencer
@@ -88,6 +89,7 @@ def page(record: dict[str, Any], sequencer: ImageTokenSequencer, title: str, **h
         grid="x".join(map(str, sequencer.grid_size)),
         classes=classes_in_words(sequencer),
         asked=asked(sequencer),
+        pin_the_code=PIN_THE_CODE,
         bound=BOUND,
         metrics=rows_of_metrics(record["metrics"]),
         origin=parent_on_card(record),
