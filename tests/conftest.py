@@ -6,6 +6,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from loopback_hub import LoopbackHub
+from transformers.utils.logging import disable_progress_bar
+
+
+disable_progress_bar()  # else what is printed first, by a test or by a command, would depend on the order of tests
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.training.arguments import LossArguments
 from hf_autoencoders.training.discriminator_game import build_game
 from hf_autoencoders.training.engine import with_adversary
+from hf_autoencoders.training.launch import leave_process_groups
 from hf_autoencoders.training.perceptual_term import PerceptualTerm
 
 
@@ -49,7 +50,7 @@ def main(micro_batches: int, output: str, discriminator: str) -> None:
                 out = model(batch)
                 compared = perceptual(out.reconstruction, batch)
                 out["loss"] = out.loss + compared.term
-                if discriminator == "features":
+                if knobs.judges_features:
                     out["seen"] = compared.seen
                 loss, _ = with_adversary(game, out, {"pixel_values": batch}, step)
                 accelerator.backward(loss)
@@ -61,8 +62,8 @@ def main(micro_batches: int, output: str, discriminator: str) -> None:
     if accelerator.is_main_process:
         torch.save({"model": core.state_dict(), "game": game.state_dict()["net"]}, output)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    leave_process_groups()

@@ -93,6 +93,8 @@ def test_sigterm_ends_the_step_writes_a_checkpoint_and_exits_0(whole, tmp_path, 
 
     from accelerate import Accelerator
 
+    from hf_autoencoders.commands import carry_out
+
     folder, calls, backward = tmp_path / "run", [], Accelerator.backward
 
     def told_to_stop(accelerator, loss, **kwargs):
@@ -105,7 +107,7 @@ def test_sigterm_ends_the_step_writes_a_checkpoint_and_exits_0(whole, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(Accelerator, "backward", told_to_stop)
         # Once more just after the checkpoint, while the process ends.
-        patch.setattr(Accelerator, "end_training", lambda accelerator: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(carry_out, "finish_trackers", lambda accelerator: os.kill(os.getpid(), signal.SIGTERM))
         assert train_here(tiny("vqvae", folder, *FLAGS)) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert what_is_wrong(checkpoint(folder, 11)) is None

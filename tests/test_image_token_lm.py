@@ -207,11 +207,12 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModel
 import hf_autoencoders
+from hf_autoencoders.training.launch import leave_process_groups
 
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 model = AutoModel.from_pretrained(sys.argv[1]).train()
-model.gradient_checkpointing_enable()
+getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()  # renamed in 5.23
 wrapped = DistributedDataParallel(model, broadcast_buffers=False)
 optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
 pixels = torch.load(sys.argv[2])
@@ -221,7 +222,9 @@ for _ in range(3):
     optimizer.step()
 if rank == 0:
     torch.save(model.state_dict(), sys.argv[3])
-torch.distributed.destroy_process_group()
+torch.distributed.barrier()
+del wrapped
+leave_process_groups()
 """
 
 

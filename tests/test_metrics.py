@@ -333,6 +333,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from test_metrics import Dim, Drawing, batches, collate, images
 from hf_autoencoders.evaluation.metrics import evaluate
+from hf_autoencoders.training.launch import leave_process_groups
 
 accelerator = Accelerator(cpu=True)
 assert accelerator.num_processes == 2
@@ -354,7 +355,9 @@ for count in (1, 16, 17, 21, 23):  # of batches of 4: none for one process, even
 with open(f"{sys.argv[2]}/{rank}.json", "w") as file:
     json.dump(metrics, file)
 accelerator.wait_for_everyone()
-accelerator.end_training()
+del model
+accelerator.free_memory()
+leave_process_groups()
 """
 
 

@@ -149,7 +149,6 @@ def main(out: str):
     if dist.get_rank() == 0:
         torch.save(everyone, out)
     dist.barrier()
-    dist.destroy_process_group()
 
 
 def start(launcher: list[str], out: Path) -> subprocess.Popen:
@@ -211,4 +210,7 @@ def test_the_codebooks_above_followed_every_step(runs, name):
 
 
 if __name__ == "__main__":
+    from hf_autoencoders.training.launch import leave_process_groups
+
     main(*sys.argv[1:])
+    leave_process_groups()

@@ -5,6 +5,7 @@ import copy
 import json
 import math
 import re
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from hf_autoencoders import VQVAEConfig, VQVAEModel
 from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training import launch
 from hf_autoencoders.training.arguments import MODEL_TYPES
-from hf_autoencoders.training.assembly import evaluation_steps
+from hf_autoencoders.training.assembly import evaluation_steps, keep_strides_of_gradients
 from hf_autoencoders.training.autoencoder_task import AutoencoderTask
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
@@ -423,3 +424,27 @@ def test_codebook_statistics_come_before_a_backward_that_may_be_a_whole_step(mod
     flags = ("--gradient_accumulation_steps", "2", "--train_batch_size", "8", "--max_train_steps", "2")
     assert train_here(tiny(model_type, tmp_path / "run", *SHORT, *flags)) == 0
     assert order == ["backward", "update", "backward"] * 2
+
+
+# -- strides -----------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_grey_nets_have_the_strides_of_their_weights():
+    """DDP warns of others; the only such net is one of one channel in channels-last memory."""
+    pixels = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = []
+    for keep in (False, True):
+        torch.manual_seed(0)
+        model = VQVAEModel(VQVAEConfig(image_size=64, num_channels=1, block_out_channels=[8, 8, 8])).train()
+        if keep:
+            keep_strides_of_gradients(model)
+        model(pixels).loss.backward()
+        found.append([(weight.grad.stride() == weight.stride(), weight.grad) for weight in model.parameters()])
+    assert not all(same for same, _ in found[0]) and all(same for same, _ in found[1])
+    assert all(torch.equal(one, two) for (_, one), (_, two) in zip(*found, strict=True))
+
+
+def test_a_warning_of_strides_is_heard(tmp_path):
+    with pytest.warns(UserWarning, match="Grad strides do not match"):
+        launch.start_accelerator(parse_arguments(tiny("ae", tmp_path / "run", "--cpu")))
+        warnings.warn("Grad strides do not match bucket view strides.", UserWarning, stacklevel=1)

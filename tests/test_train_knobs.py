@@ -1,14 +1,17 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Every flag of train.py changes something that can be seen, or is refused. None is read and forgotten."""
 
+import importlib
 import json
 
+import datasets
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from training_runs import tiny, train_here
 from transformers import AutoConfig, AutoModel
+from transformers.utils import logging
 
 from hf_autoencoders.training.arguments import MODEL_TYPES
 from hf_autoencoders.training.config_knobs import config_fields
@@ -396,3 +399,20 @@ def test_the_walk_above_tries_each_field_where_some_model_reads_it():
                 continue
             readers += [model_type] if name not in config.ignored_fields else []
         assert readers, name
+
+
+@pytest.fixture
+def progress_bars():
+    logging.enable_progress_bar()
+    yield
+    logging.disable_progress_bar()  # as tests/conftest.py has it
+
+
+@pytest.mark.parametrize(
+    "command, flags",
+    [("train", ["--sead", "1"]), ("encode_dataset", ["--model", "."]), ("export", ["nowhere", "x", "--to", "taming"])],
+)
+def test_a_command_leaves_the_progress_bars_of_its_caller_as_they_were(command, flags, progress_bars, tmp_path):
+    flags += ["--output_dir", str(tmp_path / "out"), "--cpu"] if command == "encode_dataset" else []
+    assert importlib.import_module(f"hf_autoencoders.commands.{command}").main(flags) == 2
+    assert logging.is_progress_bar_enabled() and not datasets.utils.are_progress_bars_disabled()

@@ -10,10 +10,11 @@ import sys
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
-from training_runs import train_here
+from training_runs import gloo_threads, train_here
 
+from hf_autoencoders.commands import carry_out
 from hf_autoencoders.training import assembly
-from hf_autoencoders.training.launch import keep_losses_in_float32
+from hf_autoencoders.training.launch import keep_losses_in_float32, leave_process_groups
 
 
 start_accelerator = assembly.start_accelerator
@@ -38,7 +39,7 @@ def start_sharding(arguments) -> Accelerator:
 
 
 def main(words: list[str]) -> int:
-    Accelerator.end_training = lambda accelerator: None  # it would take the processes apart, which no run can undo
+    carry_out.leave_process_groups = lambda: None  # it would take the processes apart, which no run can undo
     while words:
         end = words.index("--") if "--" in words else len(words)
         kind, *flags = words[:end]
@@ -46,7 +47,8 @@ def main(words: list[str]) -> int:
         if code := train_here(flags):
             return code
         words = words[end + 1 :]
-    return 0
+    leave_process_groups()
+    return 3 if gloo_threads() else 0
 
 
 if __name__ == "__main__":

@@ -94,6 +94,12 @@ def start(flags: list[str], script: Path = SCRIPT, processes: int = 1, use_cpu: 
     )
 
 
+def gloo_threads() -> list[str]:
+    """Names of this process's threads that belong to a process group of gloo (on Linux)."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
 def make_weights_infinite(monkeypatch) -> None:
     """From now on runs in this process make steps of infinite length."""
 

@@ -2,19 +2,21 @@
 """Errors of a command: a mistake of the user is one line and an exit code; only a bug of ours is a traceback."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers.utils import logging
 
 from ..hub.cards import RunError
 from ..hub.publish import PublishError
 from ..own_process import as_typed, typed_name
 from ..priors.token_records import TokenDatasetError
-from ..training.launch import complain, keep_freed_memory
+from ..training.launch import complain, keep_freed_memory, leave_process_groups
 from ..training.logs import TrainingDiverged
 
 
@@ -42,6 +44,27 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise ValueError(message[0].upper() + message[1:] + ("" if message.endswith(".") else "."))
+
+
+@contextmanager
+def no_progress_bars(of_datasets: bool = False) -> Iterator[None]:
+    """Within the block, or the function that this decorates, loading and saving draw no bars; they take no time here.
+
+    Args:
+        of_datasets: the bars of `datasets` neither.
+    """
+    restore = [logging.enable_progress_bar] if logging.is_progress_bar_enabled() else []
+    logging.disable_progress_bar()
+    if of_datasets:
+        import datasets
+
+        restore += [] if datasets.utils.are_progress_bars_disabled() else [datasets.enable_progress_bars]
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for enable in restore:
+            enable()
 
 
 @dataclass
@@ -90,6 +113,7 @@ def run_command(command: str, read: Callable[[], Typed], work: Callable[[Typed],
         knobs = read()
         boundary.everywhere = True  # from here on a single process can fail
         work(knobs)
+        leave_process_groups()
     return boundary.exit_code
 
 

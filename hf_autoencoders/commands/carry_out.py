@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.logging import disable_progress_bar
-
 from ..hub.publishers import Publisher
 from ..own_process import as_typed
 from ..training.arguments import Arguments
 from ..training.assembly import build_run
 from ..training.engine import Run, leave_last_checkpoint, train
-from ..training.launch import Stopped, StopSignal
+from ..training.launch import Stopped, StopSignal, finish_trackers, leave_process_groups
 from ..training.progress import on_screen
 from ..training.results import judge, save_model
 from ..training.saved_models import load_model
 from ..training.task import Task
-from .boundary import Boundary
+from .boundary import Boundary, no_progress_bars
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,22 @@ class Trainer:
     open_result: Callable[[str], Any] = load_model
 
 
+@no_progress_bars()
 def carry_out(trainer: Trainer, argv: list[str] | None) -> int:
     """Exit codes: those of `Boundary`; 0 also for a run that a signal stopped, after a checkpoint."""
-    disable_progress_bar()  # of loading and saving, which take no time here
     with Boundary(trainer.command) as boundary:
         arguments = trainer.parse(argv)
         boundary.everywhere = True  # from here on a single process can fail
         train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments))
+        leave_process_groups()
     return boundary.exit_code
 
 
 def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> dict[str, Any] | None:
-    """The content of metrics.json; None if a signal stopped the run before its end."""
+    """The content of metrics.json; None if a signal stopped the run before its end.
+
+    Process groups stay: the caller ends them (`leave_process_groups`) when nothing of the run is left.
+    """
     record = None
     run = build_run(arguments, task, after_checkpoint=publisher.after_checkpoint)
     try:
@@ -60,8 +62,8 @@ def train_and_save(arguments: Arguments, task: Task, publisher: Publisher) -> di
                 save_model(run)
                 stop.end_at_once()  # nothing can be lost from here on
                 record = judge_and_publish(run, publisher)
-            run.accelerator.wait_for_everyone()  # ending without a barrier aborted 3 of 24 short runs
-            run.accelerator.end_training()
+            run.accelerator.wait_for_everyone()  # nobody leaves while others still need it
+            finish_trackers(run.accelerator)
     except Stopped as stopped:
         if run.accelerator.is_main_process:
             print(f"Stopped by {stopped} after the training: the model is saved in {run.arguments.run.output_dir}.")

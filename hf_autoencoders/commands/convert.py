@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
 from ..hub.converted_folder import facts_of_model, write_converted
 from ..hub.converters import SOURCES, build, conversion_of, left_in_words
@@ -27,7 +26,7 @@ from ..hub.torch_files import Weights
 from ..hub.verification import Comparison, verify
 from ..hub.weight_files import read_checkpoint, read_settings
 from ..training.saved_models import check_finite
-from .boundary import OneLineParser, run_command
+from .boundary import OneLineParser, no_progress_bars, run_command
 
 
 def parse_args(argv: list[str] | None = None) -> tuple[str | None, argparse.Namespace]:
@@ -81,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("convert", lambda: parse_args(argv), lambda read: run(*read))
 
 
+@no_progress_bars()
 def run(kind: str | None, args: argparse.Namespace) -> None:
-    disable_progress_bar()
     size = args.image_size
     if size is not None and (len(size) > 2 or min(size) < 1):
         raise ValueError(f"--image_size takes a side, or height and width, in pixels, got {size}.")

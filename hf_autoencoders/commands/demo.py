@@ -19,10 +19,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import numpy as np
 import torch
 from PIL import Image
-from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
-from hf_autoencoders.commands.boundary import OneLineParser, run_command
+from hf_autoencoders.commands.boundary import OneLineParser, no_progress_bars, run_command
 from hf_autoencoders.demo import widgets
 from hf_autoencoders.demo.exhibit import DOTS, Exhibit, bytes_url, open_exhibit, png_url
 from hf_autoencoders.demo.widgets import in_html
@@ -70,13 +69,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@no_progress_bars()
 def open_all(arguments: argparse.Namespace) -> list[Exhibit]:
     for name in ("max_eval_samples", "num_threads"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}.")
     if arguments.port is not None and not 1 <= arguments.port <= 65535:
         raise ValueError(f"--port must be from 1 to 65535, got {arguments.port}.")
-    disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     if not arguments.runs and SPACE.is_file():
         shown = read_json_object(SPACE)["models"]

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
 
@@ -32,7 +31,7 @@ from ..training.augmentation import BINARIZE
 from ..training.data import ImageSplits
 from ..training.run_data import COLUMNS, images_of_run, read_record
 from ..training.saved_models import load_model, load_processor
-from .boundary import OneLineParser, run_command
+from .boundary import OneLineParser, no_progress_bars, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,11 +66,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@no_progress_bars()
 def run(arguments: argparse.Namespace) -> None:
     for name, least in {"num_threads": 1, "num_samples": 1, "num_importance_samples": 0, "feature_size": 1}.items():
         if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(arguments, name)}.")
-    disable_progress_bar()
     torch.set_num_threads(arguments.num_threads)
     started = time.perf_counter()
     if arguments.seed is None:

@@ -12,11 +12,9 @@ RUN is the folder of a run or a model on the Hub. What a format cannot hold exac
 import argparse
 import sys
 
-from transformers.utils.logging import disable_progress_bar
-
 from ..hub.exporters import EXPORTS, export
 from ..hub.parents import load_for_training
-from .boundary import OneLineParser, run_command
+from .boundary import OneLineParser, no_progress_bars, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     return run_command("export", lambda: parse_arguments(argv), run)
 
 
+@no_progress_bars()
 def run(arguments: argparse.Namespace) -> None:
-    disable_progress_bar()
     model = load_for_training(arguments.run, arguments.revision, dtype=None)
     notes = export(model, arguments.to, arguments.out)
     print(f"{arguments.out}: {type(model).__name__} of {arguments.run} for {arguments.to}.")

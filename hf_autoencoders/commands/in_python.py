@@ -21,13 +21,12 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from ..training.launch import in_one_line
+from ..training.launch import in_one_line, leave_process_groups
 from ..training.logs import TrainingDiverged
 from ..training.progress import worth_telling
 from ..training.recipes import TRAINED_BY, find_recipe, is_knob_value, read_recipe, recipe_flags
-from .boundary import EXPECTED
+from .boundary import EXPECTED, no_progress_bars
 from .carry_out import Trainer, train_and_save
 
 
@@ -107,6 +106,7 @@ def run_here(knobs: dict[str, Any]) -> TrainedRun:
     arguments = trainer.parse(flags)
     arguments.command = f"train({', '.join(f'{name}={knobs[name]!r}' for name in knobs)})"
     record = train_and_save(arguments, trainer.make_task(arguments), trainer.make_publisher(arguments))
+    leave_process_groups()
     if record is None:
         raise KeyboardInterrupt('the run was stopped; train(..., resume="latest") continues it')
     return TrainedRun(Path(arguments.run.output_dir), record, trainer)
@@ -136,16 +136,14 @@ def as_knob_value(name: str, value: Any) -> Any:
 @contextmanager
 def borrowed_process() -> Iterator[None]:
     """A run of ours inside of a longer program: afterwards threads and progress bars are as they were before."""
-    threads, bars = torch.get_num_threads(), is_progress_bar_enabled()
-    disable_progress_bar()  # of loading and saving, which take no time here
+    threads = torch.get_num_threads()
     forget_accelerator()
     try:
-        yield
+        with no_progress_bars():
+            yield
     finally:
         forget_accelerator()
         torch.set_num_threads(threads)
-        if bars:
-            enable_progress_bar()
 
 
 def forget_accelerator() -> None:

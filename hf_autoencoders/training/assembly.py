@@ -104,6 +104,8 @@ def assemble(
     total = training.max_train_steps or max(1, round(training.num_train_epochs * steps_per_epoch))
     if training.compile:
         compile_step(accelerator, model)
+    if accelerator.num_processes > 1 and accelerator.distributed_type not in SHARDS:
+        keep_strides_of_gradients(model)
     model, optimizer = accelerator.prepare(model, build_optimizer(accelerator, model, training))
     register_methods(model)
     if adversary is not None:
@@ -125,6 +127,20 @@ def assemble(
         steps_per_epoch=steps_per_epoch,
         eval_steps=evaluation_steps(arguments, total, task.evaluation_passes(), accelerator.num_processes),
     )
+
+
+def keep_strides_of_gradients(model: nn.Module) -> None:
+    """Gradients of convolutions of one channel get the strides of their weights, for DDP, which warns of others.
+
+    Channels first and channels last are then the same memory; the strides differ in the dimension of size 1 only.
+    """
+
+    def with_strides(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
+        return gradient.as_strided(gradient.shape, strides) if gradient.is_contiguous() else gradient
+
+    for weight in model.parameters():
+        if weight.requires_grad and 1 in weight.shape and weight.is_contiguous():
+            weight.register_hook(partial(with_strides, weight.stride()))
 
 
 Batches = Callable[[int], Iterator[dict[str, Tensor]]]

@@ -5,17 +5,20 @@ import atexit
 import ctypes
 import dataclasses
 import functools
+import gc
 import os
 import re
 import signal
 import sys
 import warnings
 from types import FrameType
+from typing import Any
 
 import accelerate.accelerator
 import accelerate.optimizer
 import torch
 from accelerate import Accelerator
+from accelerate.state import PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 
 from ..own_process import as_typed, typed_name
@@ -34,8 +37,6 @@ def start_accelerator(arguments: Arguments) -> Accelerator:
     run, training = arguments.run, arguments.training
     # torch 2.13 calls it forward_sync_buffers; accelerate 1.15 and older torch know the first name only.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-    # Of a convolution of one channel; its two orders in memory are the same memory, and DDP compares strides only.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides", category=UserWarning)
     look_once_for_lomo()
     accelerator = Accelerator(
         cpu=run.cpu,
@@ -160,10 +161,32 @@ class StopSignal:
             raise Stopped(self.received)
 
 
-def ignore_signals() -> None:
-    """While the interpreter shuts down, a repeated signal would replace its exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def ignore_signals() -> dict[int, Any]:
+    """While the interpreter shuts down, a repeated signal would replace its exit code. Returns the former handlers."""
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+def finish_trackers(accelerator: Accelerator) -> None:
+    """The first half of `Accelerator.end_training`; the other half is `leave_process_groups`, at the very end."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
+def leave_process_groups() -> None:
+    """Ends the process groups and waits for their threads. To be called when no wrapped model is left, or none is used.
+
+    A thread of gloo (torch 2.13) needs the interpreter once more after the last sum over processes, to let go of a
+    Python object. If DistributedDataParallel is the last owner of the group, its destructor waits for that thread and
+    keeps the interpreter: the process hangs. If the interpreter shuts down first, the process aborts (SIGABRT, -6).
+    The Python owner of a group waits without keeping the interpreter, so it must be the last.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    handlers = ignore_signals()
+    gc.collect()  # wrapped models in cycles of references
+    PartialState().destroy_process_group()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _trackers(names: list[str]) -> list[str] | str | None:
