@@ -1,8 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Images from every source arrive as the same bytes, keyed draws depend on nothing but their key, errors say why."""
 
+import gc
 import io
 import logging
+import warnings
 from itertools import islice
 
 import datasets
@@ -14,9 +16,11 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 
 from hf_autoencoders.training.augmentation import Augmentation, hash_keys
+from hf_autoencoders.training.crop_windows import CropWindow
 from hf_autoencoders.training.data import CachedImages, DecodedImages, StreamingImages, collate, load_images
 from hf_autoencoders.training.fingerprints import fingerprint
 from hf_autoencoders.training.image_columns import DataError
+from hf_autoencoders.training.image_rows import CorruptImage, open_image
 from hf_autoencoders.training.image_sources import find_splits
 from hf_autoencoders.training.image_streams import key_of, opener_of, share_of
 
@@ -227,6 +231,18 @@ def test_a_corrupt_image_is_named_by_split_and_row(tmp_path, payload):
     with pytest.raises(DataError, match=r"row 13 of split 'test', column 'image'") as error:
         load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_the_file_of_a_corrupt_image_is_closed(tmp_path):
+    Image.fromarray(pictures(1, 40, 40, channels=(3,))[0]).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-500])
+    for window in (None, CropWindow(0.5, 0.5, 0.5, 8, 8)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(CorruptImage, match="half.jpg"):
+                open_image({"bytes": None, "path": str(tmp_path / "half.jpg")}, "row 0", window)
+            gc.collect()
+        assert not [warning for warning in caught if warning.category is ResourceWarning]
 
 
 def test_a_corrupt_image_that_is_held_out_is_named_by_its_row_in_the_file(tmp_path):

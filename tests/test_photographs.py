@@ -155,9 +155,10 @@ def test_the_next_picture_stands_in_for_a_corrupt_one(broken, workers):
 
 
 def test_a_stream_leaves_corrupt_pictures_out_too(broken):
+    """With 3 channels: which pictures are looked at depends on their paths, and it may be the grey ones."""
     with pytest.raises(DataError, match=r"Cannot decode .*\d\d\.jpg"):
-        list(zip(range(3), load(broken, streaming=True).train.batches(8), strict=False))
-    stream = load(broken, streaming=True, skip_corrupt=True, max_eval_samples=2).train
+        list(zip(range(3), load(broken, channels=3, streaming=True).train.batches(8), strict=False))
+    stream = load(broken, channels=3, streaming=True, skip_corrupt=True, max_eval_samples=2).train
     sizes = [len(batch["pixel_values"]) for batch, _ in zip(stream.batches(8, num_workers=2), range(4), strict=False)]
     assert sizes == [8] * 4 and stream.skipped >= 2
 

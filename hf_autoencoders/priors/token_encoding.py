@@ -23,7 +23,7 @@ from ..models.codebooks import histogram, perplexity
 from ..training.data import DecodedImages, collate
 from ..training.fingerprints import fingerprint
 from ..training.image_columns import undecoded
-from ..training.image_rows import CorruptImage, Rows, to_uint8_or_say_where
+from ..training.image_rows import CorruptImage, Rows, those_that_open, to_uint8_or_say_where
 from ..training.image_streams import opener_of
 from ..training.run_files import CARD
 from .ahead import ahead
@@ -191,24 +191,24 @@ class ShardWriter:
     def _encode_rows(
         self, rows: list[dict[str, Any]], column: str, open_cell: Callable[[Any, str], Any], split: str, before: int
     ) -> TokenRows:
+        def where(number: int) -> str:
+            return f"image {before + number} of this process's share of {split!r}"
+
+        def leave_out(error: CorruptImage) -> None:
+            logger.warning(f"Left out: {error}")
+
         def read(part: range) -> PixelRows:
-            images, places, kept = [], [], []
-            for number in part:
-                place = f"image {before + number} of this process's share of {split!r}"
-                try:
-                    images.append(open_cell(rows[number][column], place))
-                except CorruptImage as error:
-                    if not self.skip_corrupt:
-                        raise
-                    logger.warning(f"Left out: {error}")
-                    continue
-                places.append(place)
-                kept.append(number)
+            images = dict(
+                those_that_open(
+                    part,
+                    lambda number: open_cell(rows[number][column], where(number)),
+                    leave_out if self.skip_corrupt else None,
+                )
+            )
             if not images:
                 return PixelRows(torch.empty(0), np.array([], dtype=np.int64))
-            return PixelRows(
-                collate(to_uint8_or_say_where(images, self.to_uint8, places))["pixel_values"], np.array(kept)
-            )
+            pixels = to_uint8_or_say_where(list(images.values()), self.to_uint8, [where(number) for number in images])
+            return PixelRows(collate(pixels)["pixel_values"], np.array(list(images)))
 
         return self._of_shard(self._encoded(read, self._parts(range(len(rows)))), len(rows))
 

@@ -2,7 +2,7 @@
 """Rows of a table as pixels: decoding, and errors that name the row."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,35 @@ def open_image(value: Any, where: str, window: CropWindow | None = None, dtype: 
         if not isinstance(value, dict):
             picture = np.asarray(value, dtype=dtype)
             return picture if window is None else cut_array(picture, window)
-        image = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
-        if window is not None:
-            return cut_window(image, window)
-        image.load()
-        return upright(image)
+        with Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]) as image:
+            if window is not None:
+                return cut_window(image, window)
+            image.load()
+            return upright(image)
     except Exception as error:  # PIL's plugins raise OSError, SyntaxError, ValueError, struct.error and more
         path = f" ({value['path']})" if isinstance(value, dict) and value.get("path") else ""
         raise CorruptImage(f"Cannot decode {where}{path}: {one_line_of(error)}") from error
+
+
+def those_that_open(
+    numbers: Iterable[int], open_one: Callable[[int], Any], leave_out: Callable[[CorruptImage], None] | None
+) -> Iterator[tuple[int, Any]]:
+    """(number, picture) of each picture that can be decoded.
+
+    Args:
+        numbers: of the pictures, in any numbering that `open_one` knows.
+        open_one: number -> picture, or `CorruptImage`.
+        leave_out: is told of each corrupt picture; None: the first one is an error.
+    """
+    for number in numbers:
+        try:
+            picture = open_one(number)
+        except CorruptImage as error:
+            if leave_out is None:
+                raise
+            leave_out(error)
+        else:
+            yield number, picture
 
 
 def open_header(value: Any, where: str) -> Any:
@@ -196,14 +217,11 @@ class Rows:
 
     def readable(self, rows: Sequence[int]) -> tuple[list[int], list[CorruptImage]]:
         """Returns (the rows that can be decoded, the errors of the others)."""
-        good, errors = [], []
-        for row in rows:
-            try:
-                open_image(self.cells([row])[0], self.where(row), None, self.dtype)
-                good.append(row)
-            except CorruptImage as error:
-                errors.append(error)
-        return good, errors
+        errors: list[CorruptImage] = []
+        opened = those_that_open(
+            rows, lambda row: open_image(self.cells([row])[0], self.where(row), None, self.dtype), errors.append
+        )
+        return [row for row, _ in opened], errors
 
     def keep(self, rows: list[int]) -> None:
         """Drops the other rows."""

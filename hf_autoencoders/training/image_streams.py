@@ -36,6 +36,7 @@ from .image_rows import (
     levels_of,
     open_image,
     range_of,
+    those_that_open,
     to_uint8_or_say_where,
 )
 from .image_sets import STATISTICS_IMAGES, Epoch, Images, collate
@@ -200,21 +201,22 @@ class Decoder:
 
     def _open(self, items: Sequence[Encoded], windows: Sequence[CropWindow] | None) -> tuple[list, list[int]]:
         """Returns (opened pictures, the index of the item of each)."""
-        pictures, good, error = {}, [], None
-        for index, item in enumerate(items):
-            try:
-                image = open_image(item.cell, item.place, None if windows is None else windows[index], self.dtype)
-            except CorruptImage as corrupt:
-                if not self.skip_corrupt:
-                    raise
-                error = corrupt
-                self.skipped += 1
-                logger.warning(f"Left out: {corrupt} ({int(self.skipped)} so far)")
-                continue
-            pictures[index] = levels_of(image, item.place, lambda: self.pixel_range, self.asked)
-            good.append(index)
-        if not good:
-            raise DataError(f"No picture of a batch can be decoded; the last: {error}")
+        errors: list[CorruptImage] = []
+
+        def leave_out(error: CorruptImage) -> None:
+            errors.append(error)
+            self.skipped += 1
+            logger.warning(f"Left out: {error} ({int(self.skipped)} so far)")
+
+        def open_one(index: int) -> Any:
+            cell, place = items[index].cell, items[index].place
+            image = open_image(cell, place, None if windows is None else windows[index], self.dtype)
+            return levels_of(image, place, lambda: self.pixel_range, self.asked)
+
+        pictures = dict(those_that_open(range(len(items)), open_one, leave_out if self.skip_corrupt else None))
+        if not pictures:
+            raise DataError(f"No picture of a batch can be decoded; the last: {errors[-1]}")
+        good = list(pictures)
         good = [index if index in pictures else good[index % len(good)] for index in range(len(items))]
         return [pictures[index] for index in good], good
 
