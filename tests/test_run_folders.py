@@ -2,7 +2,9 @@
 """A run's folder: only its own files go, a disk that takes no more costs nothing, and the record says what was."""
 
 import json
+import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -169,6 +171,30 @@ def test_weights_that_are_no_numbers_do_not_replace_good_ones(copy, monkeypatch,
     assert train_here(tiny("ae", copy, *AE, *flags)) == 1
     assert "Weights are NaN or infinite after step 3" in capsys.readouterr().err
     assert (copy / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_diverged_stops_at_the_next_evaluation_and_replaces_no_picture(copy, monkeypatch, capsys):
+    """Before the next line of the log is due, which would name the loss, too."""
+    before = (copy / "reconstructions.png").read_bytes()
+    flags = ("--max_train_steps", "40", "--eval_steps", "6", "--logging_steps", "40", "--resume", "latest")
+    make_weights_infinite(monkeypatch)
+    assert train_here(tiny("ae", copy, *AE, *flags)) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"The loss became (nan|inf) at step \d; .*--learning_rate", error) and error.count("\n") == 1
+    assert (copy / "reconstructions.png").read_bytes() == before
+    assert not [line for line in log_of(copy) if line["step"] > 2]
+
+
+def test_a_held_out_metric_that_is_no_number_ends_the_run_in_one_line(copy, monkeypatch, capsys):
+    from hf_autoencoders.training.autoencoder_task import AutoencoderTask
+
+    before = (copy / "model.safetensors").read_bytes()
+    monkeypatch.setattr(AutoencoderTask, "evaluate", lambda *given: {"mse": math.nan, "psnr": math.inf})
+    assert train_here(tiny("ae", copy, *AE, "--max_train_steps", "6", "--eval_steps", "4", "--resume", "latest")) == 1
+    error = capsys.readouterr().err
+    assert "Held-out mse is nan after step 4;" in error and "--learning_rate" in error and error.count("\n") == 1
+    assert (copy / "model.safetensors").read_bytes() == before
+    assert not (copy / "checkpoints/checkpoint-00000006").exists()
 
 
 def test_a_signal_while_the_model_is_judged_ends_at_once_and_loses_nothing(copy, monkeypatch, capsys):

@@ -24,7 +24,7 @@ from .health import CodebookHealth
 from .launch import StopSignal
 from .logs import LogWindow, MetricsLog, log_pictures
 from .progress import Progress
-from .results import check_weights_finite, evaluate_run, picture_of_run
+from .results import check_metrics_finite, check_weights_finite, evaluate_run, picture_of_run
 from .run_files import saving
 from .schedules import Schedule
 from .task import Task
@@ -223,8 +223,15 @@ def name_cures(run: Run, means: dict[str, float], health: CodebookHealth | None,
 
 
 def write_evaluation(run: Run, progress: Progress):
-    """Measures the held-out split, with the averaged weights if the run keeps them, and logs the metrics."""
+    """Measures the held-out split, with the averaged weights if the run keeps them, and logs the metrics.
+
+    Raises:
+        TrainingDiverged: a loss since the last line of the log, a weight or a metric is NaN or infinite.
+    """
+    run.window.gather(run.step)
+    check_weights_finite(run)
     measured = evaluate_run(run)
+    check_metrics_finite(measured, run.step)
     metrics = {f"eval_{name}": value for name, value in measured.items()}
     run.evaluated = run.step
     run.log.append({"step": run.step, **metrics})

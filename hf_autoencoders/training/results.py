@@ -3,6 +3,7 @@
 
 import datetime
 import json
+import math
 import platform
 import shlex
 import sys
@@ -22,6 +23,9 @@ from .starting_point import record_of_start
 
 if TYPE_CHECKING:
     from .engine import Run
+
+# PSNR of exact reconstructions, NMSE of pictures without variance.
+MAY_BE_INFINITE = ("psnr", "nmse")
 
 
 @contextmanager
@@ -69,6 +73,16 @@ def check_weights_finite(run: "Run") -> None:
         raise TrainingDiverged(
             f"Weights are NaN or infinite after step {run.step}: not saved, and the last checkpoint was kept. A "
             "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+        )
+
+
+def check_metrics_finite(metrics: dict[str, float], step: int) -> None:
+    """Raises TrainingDiverged if a held-out metric is NaN or infinite, except where a perfect model's may be."""
+    wrong = [name for name, value in metrics.items() if name not in MAY_BE_INFINITE and not math.isfinite(value)]
+    if wrong:
+        raise TrainingDiverged(
+            f"Held-out {wrong[0]} is {metrics[wrong[0]]} after step {step}; the last checkpoint was kept. A smaller "
+            "--learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
         )
 
 
