@@ -21,6 +21,7 @@ from hf_autoencoders.perception.discriminators import (
     Blur,
     FeatureDiscriminator,
     PatchDiscriminator,
+    check_discriminator_fits,
     gradient_penalty,
     hinge_loss,
     lecam_penalty,
@@ -222,6 +223,17 @@ def test_the_patch_net_has_tamings_shape():
     assert net(pictures(1, 3, 256, 256)).shape == (1, 1, 30, 30)  # 70x70 patches of pix2pix
     assert [tuple(m.weight.shape) for m in net.modules() if isinstance(m, torch.nn.Conv2d)] == [
         (64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (1, 512, 4, 4)]  # fmt: skip
+
+
+def test_a_picture_that_is_too_small_for_a_discriminator_is_told_from_other_faults():
+    """A net that fails on pictures of any size has another fault, and its own words are heard."""
+    for kind in ("pooled", "patch"):
+        net = DISCRIMINATORS[kind](3, width=8, levels=4)
+        check_discriminator_fits(net, (3, 64, 64))
+        with pytest.raises(ValueError, match="Pictures of 8x8 pixels are too small for this discriminator"):
+            check_discriminator_fits(net, (3, 8, 8))
+        with pytest.raises(RuntimeError, match="to have 3 channels, but got 1 channels instead"):
+            check_discriminator_fits(net, (1, 64, 64))
 
 
 def test_only_the_heads_of_the_feature_discriminator_learn():

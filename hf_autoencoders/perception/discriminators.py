@@ -142,17 +142,40 @@ class FeatureDiscriminator(nn.Module):
         return torch.cat([F.interpolate(each, maps[0].shape[2:], mode="nearest") for each in logits], dim=1)
 
 
+LARGEST = 1024  # pixels a side of the pictures on which a discriminator that fails is tried
+
+
 def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None:
-    """Raises ValueError where pictures (C, H, W) are too small for all levels of the discriminator."""
+    """Raises ValueError where pictures (C, H, W) are too small for all levels of the discriminator.
+
+    The sizes of its maps tell nothing of a net that is not known; that it takes larger pictures does.
+    """
     channels, height, width = image_shape
     try:
-        with torch.no_grad():
-            net(torch.zeros(1, channels, height, width))
-    except RuntimeError:  # of a convolution or a padding larger than its map
+        judge_black(net, channels, height, width)
+    except RuntimeError:  # if of its sizes: a convolution or a padding is larger than its map
+        if not takes_larger(net, channels, max(height, width)):
+            raise
         raise ValueError(
             f"Pictures of {height}x{width} pixels are too small for this discriminator: give it fewer "
             "--discriminator_levels, or take another --discriminator."
         ) from None
+
+
+def takes_larger(net: nn.Module, channels: int, side: int) -> bool:
+    """Whether a net that fails on pictures of `side` pixels works on larger ones, of at most 1,024."""
+    while (side := 2 * side) <= LARGEST:
+        try:
+            judge_black(net, channels, side, side)
+            return True
+        except RuntimeError:
+            continue
+    return False
+
+
+@torch.no_grad()
+def judge_black(net: nn.Module, channels: int, height: int, width: int) -> Tensor:
+    return net(torch.zeros(1, channels, height, width))
 
 
 # Those of pixels, and one of the features of a net.

@@ -237,6 +237,11 @@ class LossArguments:
         0.0, "weight of the penalty on the discriminator's gradient at pictures; costs a second backward pass"
     )
 
+    @property
+    def judges_features(self) -> bool:
+        """Whether the discriminator sees what the perceptual term computes, in place of pixels."""
+        return self.discriminator == "features"
+
 
 @dataclass
 class JudgingArguments:

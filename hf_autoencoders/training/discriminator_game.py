@@ -18,7 +18,6 @@ from ..perception.discriminators import (
     DISCRIMINATOR_LOSSES,
     DISCRIMINATORS,
     GENERATOR_LOSSES,
-    FeatureDiscriminator,
     gradient_penalty,
     lecam_penalty,
 )
@@ -188,14 +187,13 @@ def build_game(
     """
     if not knobs.adversarial_weight:
         return None
+    judged = perceptual.distance.net if knobs.judges_features else num_channels
     kind = DISCRIMINATORS[knobs.discriminator]
-    shares = kind is FeatureDiscriminator
-    judged = perceptual.distance.net if shares else num_channels
     player = Player(kind(judged, width=knobs.discriminator_width, levels=knobs.discriminator_levels))
     last_layer = [weight for weight in model.decoder.parameters() if weight.dim() > 1][-1]
     if not last_layer.requires_grad:
         if knobs.adversarial_adaptive:
             raise ValueError("--adversarial_adaptive compares gradients at the decoder, which --train_only leaves out.")
         last_layer = None
-    look = {"look": perceptual.distance.look} if shares else {}
+    look = {"look": perceptual.distance.look} if knobs.judges_features else {}
     return DiscriminatorGame(player, knobs, last_layer, model.loss_per_element, measure_every, **look)

@@ -105,7 +105,7 @@ def check_losses(arguments: Arguments):
     rest = own - perceptual - {"adversarial_weight"}
     if rest and not losses.adversarial_weight:
         raise ValueError(f"{flags_of(sorted(rest))}: has no effect without an --adversarial_weight above 0.")
-    if losses.discriminator == "features" and (losses.perceptual_model is None or is_lpips(losses.perceptual_model)):
+    if losses.judges_features and (losses.perceptual_model is None or is_lpips(losses.perceptual_model)):
         raise ValueError(
             "--discriminator features judges the maps of a feature net: give one as --perceptual_model, for instance "
             "efficientnet-lite0."
