@@ -1,6 +1,9 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """Each wrapper answers the calls that its project makes: names, shapes, ranges as in the project's own code."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -245,3 +248,10 @@ def test_vectors_of_a_square_codebook_are_no_logits():
     dvae = DVAEModel(DVAEConfig(**SMALL, codebook_size=8, codebook_dim=8))
     with pytest.raises(ValueError, match="reads float latents as logits"):
         as_taming(dvae).decode(torch.zeros(1, 8, 4, 4))
+
+
+def test_the_old_place_of_the_wrappers_works_and_names_the_new_one(monkeypatch):
+    monkeypatch.delitem(sys.modules, "hf_autoencoders.compat", raising=False)
+    with pytest.warns(DeprecationWarning, match="hf_autoencoders.compat is now hf_autoencoders.hub.compat"):
+        old = importlib.import_module("hf_autoencoders.compat")
+    assert old.as_taming is as_taming

@@ -20,7 +20,7 @@ from ..training.arguments import Arguments
 from ..training.engine import Run
 from ..training.run_files import CARD
 from ..training.storage import write_atomically
-from ..training.task import Task
+from ..training.task import Task, checkpoint_activations
 from .autoregressive import build_prior, generate_images, sequencer_of
 from .cards import image_token_lm_card, prior_card
 from .likelihood import sequence_nats
@@ -88,7 +88,7 @@ class PriorTask(Task):
         else:
             prior = train_prior_on(self.parent.hand_over(), self.sequencer, knobs["dropout"])
         if self.arguments.training.gradient_checkpointing:
-            prior.gradient_checkpointing_enable()
+            checkpoint_activations(prior)
         return PriorInTraining(prior, self.sequencer)
 
     def describe(self, run: Run) -> str:

@@ -34,7 +34,7 @@ from .pictures import reconstruction_sheet
 from .run_files import EXAMPLE, PICTURE
 from .schedules import Schedule, Schedules, schedule_names
 from .starting_point import LoadParent
-from .task import Task
+from .task import Task, checkpoint_activations
 
 
 if TYPE_CHECKING:
@@ -122,14 +122,9 @@ class AutoencoderTask(Task):
     def build_adversary(self, model: nn.Module) -> DiscriminatorGame | None:
         shape = self.images.train.image_shape
         game = build_game(self.arguments.losses, model, shape[0], self.arguments.logging.logging_steps, self.perceptual)
-        if game is not None and not self.judges_features:  # their net was tested by `perceptual.check`
+        if game is not None and not self.arguments.losses.judges_features:  # their net was tested by `perceptual.check`
             check_discriminator_fits(game.net, shape)
         return game
-
-    @property
-    def judges_features(self) -> bool:
-        """Whether the discriminator sees what the perceptual term computes, in place of pixels."""
-        return self.arguments.losses.discriminator == "features"
 
     def describe(self, run: "Run") -> str:
         return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
@@ -149,7 +144,7 @@ class AutoencoderTask(Task):
         if self.perceptual is not None:
             compared = self.perceptual(output.reconstruction, pixels)
             output["loss"], output["perceptual_distance"] = output.loss + compared.term, compared.distance
-            if self.judges_features:
+            if self.arguments.losses.judges_features:
                 output["seen"] = compared.seen
         if self.perceptual is not None or self.arguments.losses.adversarial_weight:
             output["gradient_energy"] = gradient_energy(output.reconstruction, pixels)
@@ -357,8 +352,7 @@ def build_model(arguments: Arguments, images: ImageSplits, parent: PreTrainedMod
     if arguments.training.init_output_bias:
         model.initialize_output_bias(images.train.mean_image)
     if arguments.training.gradient_checkpointing:
-        # transformers 5.23 renamed it; older ones know the second name only.
-        (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
+        checkpoint_activations(model)
     return model
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .adversary import Adversary
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Transformers 5.23 renamed the method; older ones know the second name only."""
+    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
 
 
 class Task:
