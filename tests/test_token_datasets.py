@@ -234,7 +234,7 @@ def test_two_processes_share_the_shards(saved, encoded, tmp_path):
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert "encoded 1797 images" in done.stdout
+    assert "encoded 1797 images" in done.stdout and "held" not in done.stdout and "holds" not in done.stdout
     for path in sorted(encoded.glob("*.parquet")):
         assert parquet.read_table(tmp_path / path.name).equals(parquet.read_table(path))
 
@@ -549,8 +549,10 @@ def test_corrupt_pictures_are_left_out_and_named(saved, model, tmp_path, capsys,
     tokens = load_token_dataset(tmp_path / "tokens", expect=model)
     assert torch.equal(tokens.__getitems__(range(2))["image_tokens"], whole[[1, 3]]) and len(tokens) == 2
     assert sum("Left out: Cannot decode" in record.message for record in caplog.records) == 2
+    out = capsys.readouterr().out
+    assert "train.py holds pictures of its training split out" in " ".join(out.split())  # there is no other split
     if not streaming:
-        assert "2 corrupt pictures are left out" in capsys.readouterr().out
+        assert "2 corrupt pictures are left out" in out
         shards = [parquet.read_table(path) for path in sorted((tmp_path / "tokens").glob("*.parquet"))]
         assert [index for shard in shards for index in shard["index"].to_pylist()] == [1, 3]
 

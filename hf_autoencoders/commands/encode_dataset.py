@@ -16,9 +16,8 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers.utils.logging import disable_progress_bar
 
 import hf_autoencoders
 
@@ -36,11 +35,11 @@ from ..training.arguments import knob
 from ..training.data import DecodedImages
 from ..training.image_columns import find_image_column, find_label_column
 from ..training.image_rows import Rows
-from ..training.image_sources import read_tables
+from ..training.image_sources import EVAL_SPLITS, read_tables
 from ..training.knobs import Parser
 from ..training.launch import check_launch, set_threads
 from ..training.saved_models import load_model, load_processor
-from .boundary import run_command
+from .boundary import no_progress_bars, run_command
 
 
 MOST_WORKERS = 256
@@ -56,7 +55,11 @@ class EncodeArguments:
     revision: str | None = knob(None, "commit, branch or tag of a model on the Hub")
     dataset_name: str = knob("digits", "'digits' (embedded), a Hub id, or a folder of parquet files or images")
     dataset_config: str | None = knob(None, "configuration of a Hub data set that has several")
-    splits: list[str] = knob([], "splits to encode (default: all)")
+    splits: list[str] = knob(
+        [],
+        "splits to encode, whole (default: all); where train.py held pictures of its training split out, for want of "
+        "a split to evaluate on, their tokens are there, too",
+    )
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
     label_column: str | None = knob(None, "column of the classes, numbers or words (default: found by its type)")
     max_samples: int | None = knob(None, "encode only the first so many images of each split")
@@ -103,9 +106,8 @@ def check_encoding(arguments: EncodeArguments) -> None:
         raise ValueError(f"--num_workers must lie in 0..{MOST_WORKERS}, got {arguments.num_workers}.")
 
 
+@no_progress_bars(of_datasets=True)
 def encode_splits(arguments: EncodeArguments) -> None:
-    disable_progress_bars()  # of datasets' own parquet writer
-    disable_progress_bar()
     accelerator = Accelerator(cpu=arguments.cpu)
     check_launch(accelerator, arguments.expected_processes, exact_resume=False)
     set_threads(accelerator, arguments.num_threads)
@@ -250,6 +252,11 @@ def write_shards(
             print(f"  {split}: {rows} rows, {used} of {size} codes, perplexity {metrics['perplexity']:.1f}")
             if hasattr(tables[split], "__len__") and rows < len(tables[split]):
                 print(f"  {split}: {len(tables[split]) - rows} corrupt pictures are left out")
+        if not arguments.splits and set(tables).isdisjoint(EVAL_SPLITS):
+            print(
+                f"  There is no split to evaluate on ({', '.join(EVAL_SPLITS)}), so train.py holds pictures of its "
+                "training split out for its metrics; their tokens are here, too."
+            )
 
 
 def say_what_changes(arguments: EncodeArguments, writer: ShardWriter, tables: dict) -> None:
