@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DModel
 from small_nets import save_image_model
-from training_runs import log_of, run_script_here
+from training_runs import ROOT, finish, log_of, run_script_here, start
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VAEConfig, VAEModel
 from hf_autoencoders.hub.pipelines import pipeline_card
@@ -30,10 +30,14 @@ def vae(tmp_path_factory):
 
 
 def run(image_model, folder, *flags) -> int:
+    return run_script_here("scripts/train_latent_diffusion.py", words(image_model, folder, *flags))
+
+
+def words(image_model, folder, *flags) -> list[str]:
     usual = ("--cpu", "--num_threads", 1, "--max_eval_samples", 32, "--max_train_samples", 256, "--logging_steps", 1)
     sizes = ("--train_batch_size", 16, "--max_train_steps", 2, "--sample_steps", 2)
     flags = ("--image_model", image_model, "--output_dir", folder, *usual, *sizes, *flags)
-    return run_script_here("scripts/train_latent_diffusion.py", [str(flag) for flag in flags])
+    return [str(flag) for flag in flags]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,18 @@ def test_a_continued_unet_goes_on_bit_for_bit_from_its_own_checkpoint(parent, va
     one, two = unet_of(whole), unet_of(halves)
     assert all(torch.equal(tensor, two.state_dict()[name]) for name, tensor in one.state_dict().items())
     assert log_of(whole) == log_of(halves) and one.config.dropout == 0.1
+
+
+def test_two_processes_go_on_together(parent, vae, tmp_path):
+    folder = tmp_path / "run"
+    flags = words(vae, folder, "--init_from", parent, "--expected_processes", 2)
+    code, _, err = finish(start(flags, script=ROOT / "scripts" / "train_latent_diffusion.py", processes=2))
+    assert code == 0, err
+    assert sum(losses(folder)) / 2 < 0.9 * losses(parent)[0]  # means of both
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["parent"]["name"] == "diffusion" and record["processes"] == 2 and record["metrics"]["images"] == 32
+    one, two = unet_of(parent).state_dict(), unet_of(folder).state_dict()
+    assert one.keys() == two.keys() and not all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def test_a_sharper_decoder_and_larger_pictures_are_no_obstacle(parent, tmp_path, capsys):

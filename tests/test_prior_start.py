@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_nets import save_image_model
-from training_runs import assert_same_run, log_of, run_script_here
+from training_runs import ROOT, assert_same_run, finish, log_of, run_script_here, start
 from transformers import AutoModel
 
 from hf_autoencoders import VQVAEConfig, VQVAEModel
@@ -37,10 +37,14 @@ def tokenizer(tmp_path_factory):
 
 
 def run(tokenizer, folder, *flags) -> int:
+    return run_script_here("scripts/train_prior.py", words(tokenizer, folder, *flags))
+
+
+def words(tokenizer, folder, *flags) -> list[str]:
     usual = ("--cpu", "--num_threads", 1, "--max_eval_samples", 32, "--max_train_samples", 256, "--logging_steps", 1)
     sizes = ("--train_batch_size", 32, "--max_train_steps", 2)
     flags = ("--image_tokenizer", tokenizer, "--output_dir", folder, *usual, *sizes, *flags)
-    return run_script_here("scripts/train_prior.py", [str(flag) for flag in flags])
+    return [str(flag) for flag in flags]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,18 @@ def test_a_continued_prior_goes_on_bit_for_bit_from_its_own_checkpoint(parents, 
     assert run(tokenizer, halves, *knobs, "--max_train_steps", 4, "--resume", "latest") == 0
     assert_same_run(whole, halves, 4)
     assert load_prior(str(whole)).config.attention_dropout == 0.1
+
+
+def test_two_processes_go_on_together(parents, tokenizer, tmp_path):
+    parent, folder = parents("llama"), tmp_path / "run"
+    flags = words(tokenizer, folder, "--init_from", parent, "--expected_processes", 2)
+    code, _, err = finish(start(flags, script=ROOT / "scripts" / "train_prior.py", processes=2))
+    assert code == 0, err
+    assert losses(folder)[0] < losses(parent)[0] - 0.3  # the mean of both
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["parent"]["name"] == "llama" and record["processes"] == 2 and record["metrics"]["images"] == 32
+    one, two = load_file(parent / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert one.keys() == two.keys() and not all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def test_prior_and_image_model_in_one_can_be_trained_on_and_the_result_draws(parents, tokenizer, tmp_path):
