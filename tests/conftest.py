@@ -6,10 +6,18 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from loopback_hub import LoopbackHub
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 
 disable_progress_bar()  # else what is printed first, by a test or by a command, would depend on the order of tests
+
+
+@pytest.fixture
+def progress_bars():
+    """They are shown, as outside of tests."""
+    enable_progress_bar()
+    yield
+    disable_progress_bar()
 
 
 @pytest.fixture(scope="module")

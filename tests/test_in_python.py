@@ -29,7 +29,7 @@ def test_a_run_shows_its_metrics_and_its_pictures(run):
     assert f"psnr {run.metrics['psnr']:.4g}" in repr(run) and len(repr(run)) < 400
 
 
-def test_a_run_leaves_threads_and_progress_bars_as_they_were(tmp_path):
+def test_a_run_leaves_threads_and_progress_bars_as_they_were(tmp_path, progress_bars):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

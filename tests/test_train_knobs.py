@@ -401,13 +401,6 @@ def test_the_walk_above_tries_each_field_where_some_model_reads_it():
         assert readers, name
 
 
-@pytest.fixture
-def progress_bars():
-    logging.enable_progress_bar()
-    yield
-    logging.disable_progress_bar()  # as tests/conftest.py has it
-
-
 @pytest.mark.parametrize(
     "command, flags",
     [("train", ["--sead", "1"]), ("encode_dataset", ["--model", "."]), ("export", ["nowhere", "x", "--to", "taming"])],
