@@ -142,7 +142,7 @@ class FeatureDiscriminator(nn.Module):
         return torch.cat([F.interpolate(each, maps[0].shape[2:], mode="nearest") for each in logits], dim=1)
 
 
-LARGEST = 1024  # pixels a side of the pictures on which a discriminator that fails is tried
+LARGEST_TRIED = 1024  # pixels a side of the pictures on which a discriminator that fails is tried
 
 
 def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None:
@@ -164,7 +164,7 @@ def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None
 
 def takes_larger(net: nn.Module, channels: int, side: int) -> bool:
     """Whether a net that fails on pictures of `side` pixels works on larger ones, of at most 1,024."""
-    while (side := 2 * side) <= LARGEST:
+    while (side := 2 * side) <= LARGEST_TRIED:
         try:
             judge_black(net, channels, side, side)
             return True
