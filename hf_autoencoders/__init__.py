@@ -7,7 +7,7 @@ Importing this package makes `AutoConfig`, `AutoModel` and `AutoImageProcessor` 
 import importlib
 import os
 
-from .own_process import runs_a_command
+from .own_process import is_console_command, program_of, runs_a_command
 
 
 # Idle OpenMP threads spin while they wait. Where other programs want the cores, that made a step 8 times as slow
@@ -15,29 +15,31 @@ from .own_process import runs_a_command
 if runs_a_command():
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .models import (
-    AEConfig,
-    AEModel,
-    AutoencoderImageProcessor,
-    AutoencoderImageProcessorPil,
-    DVAEConfig,
-    DVAEModel,
-    ImageTokenLM,
-    ImageTokenLMConfig,
-    VAEConfig,
-    VAEModel,
-    VQVAEConfig,
-    VQVAEModel,
-)
-from .models.quantizer_base import Quantized, Quantizer
-from .models.quantizers import register_quantizer
-from .priors.sequences import ImageTokenSequencer
-
+# The import of torch and transformers takes seconds. `hf-autoencoders` leaves it to its commands: its --help is quick.
+if not is_console_command(program_of()):
+    from .models import (
+        AEConfig,
+        AEModel,
+        AutoencoderImageProcessor,
+        AutoencoderImageProcessorPil,
+        DVAEConfig,
+        DVAEModel,
+        ImageTokenLM,
+        ImageTokenLMConfig,
+        Quantized,
+        Quantizer,
+        VAEConfig,
+        VAEModel,
+        VQVAEConfig,
+        VQVAEModel,
+        register_quantizer,
+    )
 
 __version__ = "0.2.0"
 
 # Names that cost an import of their own (diffusers, datasets): brought in when they are first asked for.
 LAZY_NAMES = {
+    "ImageTokenSequencer": ".priors.sequences",
     "from_diffusers": ".hub.diffusers_export",
     "generate_images": ".priors.autoregressive",
     "load_token_dataset": ".priors.token_datasets",
@@ -54,7 +56,6 @@ __all__ = [
     "DVAEModel",
     "ImageTokenLM",
     "ImageTokenLMConfig",
-    "ImageTokenSequencer",
     "Quantized",
     "Quantizer",
     "VAEConfig",
@@ -69,6 +70,8 @@ __all__ = [
 def __getattr__(name: str):
     if name in LAZY_NAMES:
         return getattr(importlib.import_module(LAZY_NAMES[name], __name__), name)
+    if name in __all__:  # in `hf-autoencoders`, before its command imports the models
+        return getattr(importlib.import_module(".models", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

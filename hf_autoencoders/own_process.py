@@ -1,6 +1,10 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""How was this process started? We choose settings of our own processes only, and hints repeat the spelling typed."""
+"""How was this process started? We choose settings of our own processes only, and hints repeat the spelling typed.
 
+Imports nothing but Python's own modules: it is read before everything else, and `hf-autoencoders --help` needs no more.
+"""
+
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,7 +29,7 @@ def runs_a_command(argv: list[str] | None = None) -> bool:
     False
     """
     program = program_of(argv)
-    return is_our_module(program) or bool(CONSOLE_COMMAND.search(program)) or is_our_script(program)
+    return is_our_module(program) or is_console_command(program) or is_our_script(program)
 
 
 def program_of(argv: list[str] | None = None) -> str:
@@ -40,6 +44,15 @@ def program_of(argv: list[str] | None = None) -> str:
     while words and words[0].startswith("-") and words[0] != "-m":  # options of the interpreter itself
         words = words[2:] if words[0] in ("-W", "-X") else words[1:]
     return " ".join(words[:2] if words[:1] == ["-m"] else words[:1])
+
+
+def is_console_command(program: str) -> bool:
+    """Whether it is `hf-autoencoders` itself, the first word of a command.
+
+    >>> is_console_command("/usr/bin/hf-autoencoders"), is_console_command("-m hf_autoencoders.commands.train")
+    (True, False)
+    """
+    return CONSOLE_COMMAND.search(program) is not None
 
 
 def is_our_module(program: str) -> bool:
@@ -92,3 +105,23 @@ def typed_name(command: str = "", argv: list[str] | None = None) -> str:
     """
     name = as_typed(f"hf-autoencoders {command}".rstrip(), argv)
     return Path(name).name if name.endswith(".py") else name
+
+
+def complain(command: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
+    """One line on stderr, and `code` to exit with.
+
+    Args:
+        command: the line begins with its name, as it was typed.
+        everywhere: False for an error that all processes have alike: only the first prints it.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 or everywhere:
+        who = typed_name(command) + ("" if rank == 0 else f" (process {rank})")
+        print(f"{who}: {as_typed(in_one_line(error))}", file=sys.stderr)
+    return code
+
+
+def in_one_line(error: BaseException) -> str:
+    """The text of an error, without what strict configs put around theirs: "Validation error for field 'a': ..."."""
+    text = re.sub(r" Errors: Field .*", "", re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split())))
+    return re.sub(r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", text)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub.errors import LocalEntryNotFoundError
 from jinja2 import UndefinedError
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -35,6 +36,7 @@ from hf_autoencoders.hub.cards import (
 from hf_autoencoders.hub.pipelines import pipeline_card
 from hf_autoencoders.hub.publish import PublishError, check_run, fetch_checkpoint, push_checkpoint, push_run
 from hf_autoencoders.hub.set_aside import SetAside
+from hf_autoencoders.hub.uploads import one_line_errors
 from hf_autoencoders.models.model_card import PIN_THE_CODE
 from hf_autoencoders.priors.cards import image_token_lm_card, prior_card, token_dataset_card
 from hf_autoencoders.priors.latent_diffusion import build_unet
@@ -556,6 +558,9 @@ def test_a_checkpoint_that_is_not_there_is_one_line(hub, client, run, tmp_path):
     for repo_id, message in (("org/no-checkpoint", "has no last-checkpoint/"), ("org/none", "There is no repository")):
         with pytest.raises(PublishError, match=message):
             client(fetch_checkpoint, repo_id)
+    asked = r"^runs/none could not be read \(no such folder is here, so the Hub was asked\)"
+    with pytest.raises(PublishError, match=asked), one_line_errors("runs/none"):
+        raise LocalEntryNotFoundError("Got: ConnectError. Check your connection\nand try again.")
     with pytest.raises(PublishError, match="holds a vqvae model, this one is a vae"):
         folder = write_checkpoint(tmp_path / "c", rank_0="a")
         client(push_checkpoint, folder, "org/no-checkpoint", blocking=True, model_type="vae")

@@ -46,6 +46,7 @@ def test_a_run_leaves_threads_and_progress_bars_as_they_were(tmp_path, progress_
         ({"recipe": "vae-digits", "max_step": 5}, "the nearest known name is 'max_train_steps'"),
         ({"recipe": "vae-digits", "lr": 5}, "its name here is --learning_rate"),
         ({"recipe": "vae-digits", "backbone": "convv"}, "^`backbone` of a vae must be one of"),
+        ({"model_type": "vae", "image_size": "big"}, r"doesn't match any type in \(int, .*\)\.$"),
         ({"recipe": "vae-digits", "help": True}, "hf-autoencoders train --help"),
         ({"model_type": "vae", "dataset_name": "./nothing"}, "there is no such folder"),
         ({"model_type": "vae", "learning_rate": object()}, "must be a number"),

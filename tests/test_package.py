@@ -130,10 +130,18 @@ def test_every_command_works_after_pip_install(environment, tmp_path):
     assert (tmp_path / "diffusion/pipeline/model_index.json").exists() and (tmp_path / "space/app.py").exists()
 
 
-def test_the_console_command_lists_all_commands_and_lets_idle_threads_sleep(environment, tmp_path):
-    done = outside([environment / "bin/hf-autoencoders"], tmp_path, OMP_DISPLAY_ENV="TRUE")
+def test_the_console_command_lists_all_commands_without_torch(environment, tmp_path):
+    done = outside([environment / "bin/python", "-X", "importtime", environment / "bin/hf-autoencoders"], tmp_path)
     assert done.returncode == 0
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hf_autoencoders.commands.main" in imported and not {"torch", "transformers", "numpy"} & imported
+
+
+def test_a_command_lets_idle_threads_sleep_and_finds_every_name(environment, tmp_path):
+    (tmp_path / "hf-autoencoders").write_text("import hf_autoencoders as h; print(h.VQVAEModel, h.register_quantizer)")
+    done = outside([environment / "bin/python", "hf-autoencoders"], tmp_path, OMP_DISPLAY_ENV="TRUE")
+    assert "modeling_vqvae.VQVAEModel" in done.stdout and "register_quantizer" in done.stdout
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
 
 

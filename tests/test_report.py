@@ -312,7 +312,7 @@ def test_the_script_ends_mistakes_with_one_line(saved, tmp_path, capsys):
     for words, arguments in (
         ("does not say what it was trained on: give --dataset_name", [str(saved)]),
         ("no such folder", [str(saved), "--dataset_name", str(tmp_path / "nothing")]),
-        ("is no folder here: --output_dir", ["org/model"]),
+        ("is no folder here; of a model on the Hub, give --output_dir", ["org/model"]),
         ("has no codes, which a prior needs", [str(saved), "--dataset_name", "digits", "--prior", "any"]),
         ("no classifier", [str(saved), "--dataset_name", "digits", "--judge", str(tmp_path / "none.safetensors")]),
     ):

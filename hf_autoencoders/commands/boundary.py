@@ -14,9 +14,9 @@ from transformers.utils import logging
 
 from ..hub.cards import RunError
 from ..hub.publish import PublishError
-from ..own_process import as_typed, typed_name
+from ..own_process import as_typed, complain, typed_name
 from ..priors.token_records import TokenDatasetError
-from ..training.launch import complain, keep_freed_memory, leave_process_groups
+from ..training.launch import keep_freed_memory, leave_process_groups
 from ..training.logs import TrainingDiverged
 
 

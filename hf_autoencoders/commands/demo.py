@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the four models with the Auto classes)
 from hf_autoencoders.commands.boundary import OneLineParser, no_progress_bars, run_command
 from hf_autoencoders.demo import widgets
 from hf_autoencoders.demo.exhibit import DOTS, Exhibit, bytes_url, open_exhibit, png_url

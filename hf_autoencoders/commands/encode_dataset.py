@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-import hf_autoencoders
+import hf_autoencoders.models  # registers the models with the Auto classes
 
 from ..hub.publish import publish_files
 from ..priors.token_encoding import (

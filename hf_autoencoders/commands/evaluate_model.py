@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the four models with the Auto classes)
 
 from ..evaluation.likelihood import data_setting
 from ..evaluation.photo_metrics import feature_net
@@ -112,7 +112,7 @@ def nats_under(prior: str, subject: Subject) -> Callable[[Tensor], Tensor]:
 
 def default_folder(run: str) -> Path:
     if not Path(run).is_dir():
-        raise ValueError(f"{run} is no folder here: --output_dir says where to write the report.")
+        raise ValueError(f"{run} is no folder here; of a model on the Hub, give --output_dir, for the report.")
     return Path(run) / "report"
 
 

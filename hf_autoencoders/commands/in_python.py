@@ -22,7 +22,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 
-from ..training.launch import in_one_line, leave_process_groups
+from ..own_process import in_one_line
+from ..training.launch import leave_process_groups
 from ..training.logs import TrainingDiverged
 from ..training.progress import worth_telling
 from ..training.recipes import TRAINED_BY, find_recipe, is_knob_value, read_recipe, recipe_flags

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .. import __version__
-from ..training.launch import complain
+from ..own_process import complain
 
 
 COMMANDS = (

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import hf_autoencoders  # noqa: F401  (registers the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the Auto classes)
 
 from ..demo.space import push_space, write_space
 from ..hub.publish import Published, push_run

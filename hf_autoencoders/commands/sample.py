@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedConfig
 
-import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the models with the Auto classes)
 
 from ..evaluation.features import measure_samples
 from ..models.image_token_ids import ImageTokenIds, as_class_numbers, check_count, check_sampling

@@ -8,7 +8,7 @@ hf-autoencoders train --model_type vae --help
 import sys
 from pathlib import Path
 
-import hf_autoencoders  # noqa: F401  (registers the four models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the four models with the Auto classes)
 
 from ..hub.parents import load_for_training
 from ..hub.publish import fetch_checkpoint

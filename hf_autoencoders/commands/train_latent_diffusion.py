@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the models with the Auto classes)
 
 from ..hub.diffusers_export import to_diffusers
 from ..hub.pipelines import PipelinePublisher, save_card, save_pipeline

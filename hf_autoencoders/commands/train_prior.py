@@ -8,7 +8,7 @@ Any knob of the recipe is a flag, too, and overrides it (--knob null takes it ou
 
 import sys
 
-import hf_autoencoders  # noqa: F401  (registers the models with the Auto classes)
+import hf_autoencoders.models  # noqa: F401  (registers the models with the Auto classes)
 
 from ..hub.prior_publisher import PriorPublisher
 from ..priors.autoregressive import load_prior

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_autoencoders.training.saved_models import load_model
+from hf_autoencoders.training.text import asked_of_hub
 
 from .converters import MODEL_CLASSES, convert
 from .weight_files import PIPELINE_PARTS, file_of, read_checkpoint, read_settings
@@ -63,8 +64,7 @@ def settings_of(name: str | Path, revision: str | None) -> tuple[dict[str, Any],
     if index is None:
         config = file_of(name, "config.json", revision)
         if config is None:
-            asked = "" if Path(name).is_dir() else ", or the Hub cannot be asked"
-            raise ValueError(f"{name} has no config.json, so it holds no saved model{asked}.")
+            raise ValueError(f"{name} has no config.json, so it holds no saved model{asked_of_hub(name)}.")
         return read_settings(config), None
     parts = [part for part in PIPELINE_PARTS if part in read_settings(index)]
     config = file_of(name, f"{parts[0]}/config.json", revision) if parts else None

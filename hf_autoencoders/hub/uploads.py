@@ -20,6 +20,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
@@ -27,7 +28,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from ..training.text import one_line
+from ..training.text import asked_of_hub, one_line
 from .cards import read_json
 from .set_aside import is_link
 
@@ -157,6 +158,10 @@ def one_line_errors(repo_id: str) -> Iterator[None]:
         raise PublishError(f"{repo_id!r} is no name of a repository: {one_line(error)}") from error
     except LocalTokenNotFoundError as error:
         raise PublishError("There is no Hub token: run `hf auth login`, or set HF_TOKEN.") from error
+    except LocalEntryNotFoundError as error:  # of a download: the Hub cannot be reached, and nothing lies in the cache
+        raise PublishError(
+            f"{repo_id} could not be read{asked_of_hub(repo_id)}: no connection to {constants.ENDPOINT}."
+        ) from error
     except HfHubHTTPError as error:
         raise PublishError(explain(error, repo_id)) from error
     except OfflineModeIsEnabled as error:

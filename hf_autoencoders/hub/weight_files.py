@@ -15,6 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors import safe_open
 
+from ..training.text import asked_of_hub
 from .torch_files import Checkpoint, Weights, first_line, read_torch_file
 
 
@@ -143,7 +144,7 @@ def folder_of(name: str | Path, revision: str | None = None, subfolder: str | No
     prefix = f"{subfolder}/" if subfolder else ""
     config = file_of(name, f"{prefix}config.json", revision)
     if config is None:
-        raise ValueError(f"{name} has no {prefix}config.json, or the Hub cannot be asked.")
+        raise ValueError(f"{name} has no {prefix}config.json{asked_of_hub(name)}.")
     for file in (f"{prefix}{stem}.{end}" for end in ("safetensors", "bin") for stem in WEIGHT_FILES):
         if file_of(name, file, revision) is not None:
             return config.parent

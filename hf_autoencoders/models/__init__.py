@@ -19,6 +19,9 @@ from .modeling_dvae import DVAEModel
 from .modeling_image_token_lm import ImageTokenLM
 from .modeling_vae import VAEModel
 from .modeling_vqvae import VQVAEModel
+from .quantizer_base import Quantized as Quantized
+from .quantizer_base import Quantizer as Quantizer
+from .quantizers import register_quantizer as register_quantizer
 
 
 MODELS = {AEConfig: AEModel, VAEConfig: VAEModel, VQVAEConfig: VQVAEModel, DVAEConfig: DVAEModel}

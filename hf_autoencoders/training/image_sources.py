@@ -14,6 +14,7 @@ import numpy as np
 
 from .image_columns import DataError, one_line_of
 from .image_folders import HELD_OUT, picture_table, read_layout, split_of
+from .text import asked_of_hub
 
 
 logger = logging.getLogger(__name__)
@@ -148,10 +149,9 @@ def read_source(name: str, config: str | None, streaming: bool) -> ImageSource:
 
         return ImageSource(dict(load_dataset(name, config, streaming=streaming)))
     except Exception as error:  # datasets raises some ten kinds, from FileNotFoundError to DatasetGenerationError
-        hint = "" if path.is_dir() else " There is no such folder here, so it was looked for on the Hub."
         cause = error.__cause__ or error  # DatasetGenerationError has no message of its own, but its cause has
         text = str(error) if isinstance(error, DataError) else one_line_of(cause)
-        raise DataError(f"Cannot read data set {name!r}.{hint} {text}") from error
+        raise DataError(f"Cannot read data set {name!r}{asked_of_hub(path)}. {text}") from error
 
 
 def read_tables(name: str, config: str | None, streaming: bool) -> dict[str, Any]:

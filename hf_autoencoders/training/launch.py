@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import gc
 import os
-import re
 import signal
 import sys
 import warnings
@@ -21,7 +20,6 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 
-from ..own_process import as_typed, typed_name
 from .arguments import Arguments
 
 
@@ -246,23 +244,3 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt") and any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (1 << 30, 1 << 25)):
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # second: it stops glibc from raising the first limit itself
-
-
-def complain(command: str, error: Exception, code: int = 2, everywhere: bool = True) -> int:
-    """One line on stderr, and `code` to exit with.
-
-    Args:
-        command: the line begins with its name, as it was typed.
-        everywhere: False for an error that all processes have alike: only the first prints it.
-    """
-    rank = int(os.environ.get("RANK", "0"))
-    if rank == 0 or everywhere:
-        who = typed_name(command) + ("" if rank == 0 else f" (process {rank})")
-        print(f"{who}: {as_typed(in_one_line(error))}", file=sys.stderr)
-    return code
-
-
-def in_one_line(error: BaseException) -> str:
-    """The text of an error, without what strict configs put before theirs: "Validation error for field 'a': ..."."""
-    text = " ".join(str(error).split())
-    return re.sub(r"^(?:Class v|V)alidation error for (?:validator|field) '\w+': \w+: ", "", text)

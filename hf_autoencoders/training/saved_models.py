@@ -17,7 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
-from .text import one_line
+from .text import asked_of_hub, one_line
 
 
 # Errors that libraries raise when they read a damaged or foreign file.
@@ -40,7 +40,8 @@ def reading(name: str | Path, what: str = "model") -> Iterator[None]:
     except UnusableModel:
         raise
     except OF_BAD_FILES as error:
-        raise UnusableModel(f"{name} holds no {what} that can be loaded: {one_line(error)[:500]}") from error
+        asked = asked_of_hub(name)
+        raise UnusableModel(f"{name} holds no {what} that can be loaded{asked}: {one_line(error)[:500]}") from error
 
 
 def load_model(name: str, revision: str = "main", auto_class: Any = AutoModel, **overrides: Any) -> PreTrainedModel:

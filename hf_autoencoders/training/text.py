@@ -22,6 +22,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def asked_of_hub(name: str | Path) -> str:
+    """Words behind a name that could not be read: why the Hub was asked. Empty for a file or a folder that is here.
+
+    >>> asked_of_hub("runs/vqvae-digts"), asked_of_hub(".")
+    (' (no such folder is here, so the Hub was asked)', '')
+    """
+    return "" if Path(name).exists() else " (no such folder is here, so the Hub was asked)"
+
+
 def plain_text(text: Any) -> str:
     """`text` for a line of Markdown, with its special characters escaped.
 
