@@ -57,8 +57,8 @@ class EncodeArguments:
     dataset_config: str | None = knob(None, "configuration of a Hub data set that has several")
     splits: list[str] = knob(
         [],
-        "splits to encode, whole (default: all); where train.py held pictures of its training split out, for want of "
-        "a split to evaluate on, their tokens are there, too",
+        "splits to encode, whole (default: all); also the pictures that hf-autoencoders train held out of its split, "
+        "for want of a split to evaluate on",
     )
     image_column: str | None = knob(None, "column of the images (default: the only one of type Image)")
     label_column: str | None = knob(None, "column of the classes, numbers or words (default: found by its type)")
@@ -254,7 +254,7 @@ def write_shards(
                 print(f"  {split}: {len(tables[split]) - rows} corrupt pictures are left out")
         if not arguments.splits and set(tables).isdisjoint(EVAL_SPLITS):
             print(
-                f"  There is no split to evaluate on ({', '.join(EVAL_SPLITS)}), so train.py holds pictures of its "
+                f"  There is no split to evaluate on ({', '.join(EVAL_SPLITS)}), so training holds pictures of its "
                 "training split out for its metrics; their tokens are here, too."
             )
 
