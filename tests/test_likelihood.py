@@ -19,6 +19,7 @@ from hf_autoencoders.evaluation.likelihood import (
     measure_latent_use,
     measure_likelihood,
 )
+from hf_autoencoders.models.losses import Bernoulli
 
 
 SIDE, UNITS = 4, 3
@@ -108,6 +109,20 @@ def test_how_many_samples_are_decoded_together_changes_nothing(together):
     torch.testing.assert_close(importance_bound(model, pixels, 40, seeded(3), together), expected)
 
 
+@pytest.mark.parametrize("pixels", [63, 64])  # odd: the sigmoids cannot be halved
+@pytest.mark.parametrize("spread", [0.1, 3.0, 300.0])
+def test_bernoulli_nats_of_many_draws_of_a_picture_are_those_of_each(pixels, spread):
+    logits = torch.randn(50, 1, 1, pixels, generator=seeded(), dtype=torch.float64) * spread
+    x = torch.rand(1, 1, 1, pixels, generator=seeded(1), dtype=torch.float64)
+    bernoulli = Bernoulli(None)
+    expected = bernoulli.negative_log_likelihood(logits, x.expand_as(logits))
+    with torch.no_grad():
+        together = bernoulli.negative_log_likelihood(logits, x)
+        in_float32 = bernoulli.negative_log_likelihood(logits.float(), x.float()).double()
+    torch.testing.assert_close(together, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(in_float32, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_samples_beyond_k_of_a_last_pass_do_not_count():
     model, _ = linear_gaussian_vae(wrong_by=0.5)
     pixels = pictures(16).double()
@@ -117,13 +132,14 @@ def test_samples_beyond_k_of_a_last_pass_do_not_count():
     torch.testing.assert_close(importance_bound(model, pixels, 7, seeded(5), samples_per_pass=5), weights.value())
 
 
-def test_thousands_of_samples_take_the_memory_of_one_pass():
+@pytest.mark.parametrize("backbone, most", [("mlp", 5000), ("conv", 1000)])
+def test_thousands_of_samples_take_the_memory_of_one_pass(backbone, most):
     """The largest tensor that the decoder sees has the rows of one pass, whatever k is."""
-    model, _ = linear_gaussian_vae()
-    rows = []
+    model = linear_gaussian_vae()[0] if backbone == "mlp" else VAEModel(VAEConfig(**SMALL, latent_channels=2)).eval()
+    rows, images = [], pictures(2, SIDE if backbone == "mlp" else 8).to(next(model.parameters()).dtype)
     model.decoder.register_forward_hook(lambda module, arguments, output: rows.append(len(output)))
-    importance_bound(model, pictures(100).double(), 5000, seeded())
-    assert max(rows) <= 1000 and sum(rows) == 5000 * 100
+    importance_bound(model, images, 20_000, seeded())
+    assert max(rows) <= most and sum(rows) == 20_000 * 2
 
 
 def test_log_mean_exp_survives_what_overflows():

@@ -24,7 +24,10 @@ from .metrics import bits_per_dim
 Generators = torch.Generator | list[torch.Generator] | None
 
 ACTIVE_VARIANCE = 1e-2  # a unit is active if Var_x(E_q[z]) is larger; Burda et al. 2016, section 5.2
-ROWS_PER_PASS = 1000  # decoder rows of one pass; more make the importance bound hardly faster on a CPU
+# Decoder rows of one pass of the importance bound. Those of an mlp are short: 5,000 of MNIST's pictures take 16 MB, and
+# 14 % less time on a CPU than 1,000 of them five times.
+ROWS_PER_PASS = 1000
+MLP_ROWS_PER_PASS = 5000
 
 CONTINUOUS, DISCRETE, NO_LIKELIHOOD = "continuous", "discrete", "no likelihood"
 UNITS = {
@@ -138,13 +141,14 @@ def importance_bound(
         pixel_values: (B, C, H, W) in [-1, 1].
         num_samples: k.
         generator: one for all draws, or a list with one for each picture.
-        samples_per_pass: how many samples of a picture are decoded together; by default up to 1,000. So many pictures
-            are taken together that about 1,000 rows are decoded.
+        samples_per_pass: how many samples of a picture are decoded together; by default up to 1,000, or 5,000 by an
+            mlp. So many pictures are taken together that about as many rows are decoded.
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}.")
-    together = min(num_samples, samples_per_pass or ROWS_PER_PASS)
-    pictures = max(1, ROWS_PER_PASS // together)
+    rows = MLP_ROWS_PER_PASS if model.config.backbone == "mlp" else ROWS_PER_PASS
+    together = min(num_samples, samples_per_pass or rows)
+    pictures = max(1, rows // together)
     bounds = []
     for start in range(0, len(pixel_values), pictures):
         own = generator[start : start + pictures] if isinstance(generator, list) else generator

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .memory_format import is_on_cpu
 from .old_checkpoints import gains_a_dimension
 from .precision import at_least_float32
 
@@ -82,6 +83,12 @@ class Bernoulli(Likelihood):
         """The mean picture in [-1, 1]."""
         return 2 * logits.sigmoid() - 1
 
+    def negative_log_likelihood(self, logits: Tensor, x: Tensor) -> Tensor:
+        logits, x = at_least_float32(logits), at_least_float32(x)
+        if len(x) == 1 < len(logits) and not torch.is_grad_enabled() and is_on_cpu(logits):
+            return bernoulli_nats_of_draws(logits.flatten(1), x.flatten())
+        return super().negative_log_likelihood(logits, x)
+
     def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
         # ln(1 + e^l) - x l. torch's own binary cross-entropy takes 2.5 times as long, and one x for each row of logits.
         return torch.addcmul(F.softplus(logits, threshold=EXACT_SOFTPLUS), x, logits, value=-1)
@@ -89,6 +96,19 @@ class Bernoulli(Likelihood):
     def logits_from_mean(self, x: Tensor) -> Tensor:
         """The decoder output (C, ...) whose mean is `x` in [0, 1]; for the output bias."""
         return x.clamp(1e-3, 1 - 1e-3).logit()
+
+
+def bernoulli_nats_of_draws(logits: Tensor, x: Tensor) -> Tensor:
+    """sum_n ln(1 + e^l_n) - x_n l_n, (B, N), (N,) -> (B,), in half the time of `elementwise`.
+
+    ln(1 + e^l) = max(l, 0) - ln sigmoid(|l|). Each sigmoid lies between 1/2 and 1: one logarithm serves eight of them.
+    """
+    linear = logits.clamp(min=0).sum(1) - logits @ x
+    likely = logits.abs().sigmoid_()
+    for _ in range(3):
+        if likely.shape[1] % 2 == 0:
+            likely = torch.mul(*likely.chunk(2, 1))
+    return linear - likely.log_().sum(1)
 
 
 class Gaussian(Likelihood):
