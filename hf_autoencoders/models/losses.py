@@ -86,7 +86,8 @@ class Bernoulli(Likelihood):
     def negative_log_likelihood(self, logits: Tensor, x: Tensor) -> Tensor:
         logits, x = at_least_float32(logits), at_least_float32(x)
         if len(x) == 1 < len(logits) and not torch.is_grad_enabled() and is_on_cpu(logits):
-            return bernoulli_nats_of_draws(logits.flatten(1), x.flatten())
+            rows = logits.flatten(1).split(ROWS_IN_CACHE)
+            return torch.cat([bernoulli_nats_of_draws(few, x.flatten()) for few in rows])
         return super().negative_log_likelihood(logits, x)
 
     def elementwise(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -98,13 +99,17 @@ class Bernoulli(Likelihood):
         return x.clamp(1e-3, 1 - 1e-3).logit()
 
 
-def bernoulli_nats_of_draws(logits: Tensor, x: Tensor) -> Tensor:
-    """sum_n ln(1 + e^l_n) - x_n l_n, (B, N), (N,) -> (B,), in half the time of `elementwise`.
+ROWS_IN_CACHE = 500  # of MNIST's logits, 1.6 MB: a quarter less time than 5,000 of them
 
-    ln(1 + e^l) = max(l, 0) - ln sigmoid(|l|). Each sigmoid lies between 1/2 and 1: one logarithm serves eight of them.
+
+def bernoulli_nats_of_draws(logits: Tensor, x: Tensor) -> Tensor:
+    """sum_n ln(1 + e^l_n) - x_n l_n, (B, N), (N,) -> (B,), in less time than `elementwise`.
+
+    ln(1 + e^l) = (l + |l|) / 2 - ln sigmoid(|l|). Sigmoids of |l| lie between 1/2 and 1: one logarithm serves eight.
     """
-    linear = logits.clamp(min=0).sum(1) - logits @ x
-    likely = logits.abs().sigmoid_()
+    size = logits.abs()
+    linear = logits @ (0.5 - x) + 0.5 * size.sum(1)
+    likely = size.sigmoid_()
     for _ in range(3):
         if likely.shape[1] % 2 == 0:
             likely = torch.mul(*likely.chunk(2, 1))
