@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -24,6 +25,7 @@ from training_runs import load_script
 
 from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEConfig, VQVAEModel
 from hf_autoencoders.priors.ahead import ahead
+from hf_autoencoders.priors.prior_data import read_token_splits
 from hf_autoencoders.priors.token_datasets import TokenDataset, TokenDatasetError, load_token_dataset
 from hf_autoencoders.priors.token_encoding import encode_in_memory, token_type
 from hf_autoencoders.training.data import load_images
@@ -348,6 +350,25 @@ def test_a_part_of_the_tokens_is_what_a_prior_sees_and_says(saved, encoded, tmp_
     assert record["metrics"]["images"] == 7
 
 
+def test_where_tokens_have_one_split_those_of_the_pictures_that_training_holds_out_are_held_out(
+    saved, model, tmp_path, capsys
+):
+    pictures, tokens = tmp_path / "mine", tmp_path / "tokens"
+    pictures.mkdir()
+    digits = load_images("digits", to_uint8=processor().to_uint8).train.batch(range(30))["pixel_values"]
+    for number, picture in enumerate(processor().postprocess(digits)):
+        picture.save(pictures / f"{number:02d}.png")
+    assert run(saved, tokens, "--dataset_name", pictures) == 0
+    knobs = {"train_split": "train", "eval_split": None, "max_train_samples": None, "max_eval_samples": None}
+    said = []
+    splits = read_token_splits(SimpleNamespace(token_dataset=str(tokens), **knobs), model, said.append)
+    assert "3 of the 30 rows of 'train' are held out" in said[0]
+    images = load_images(str(pictures), to_uint8=processor().to_uint8)
+    for part, of_pictures in zip(splits, (images.train, images.eval), strict=True):
+        expected = model.get_image_tokens(of_pictures.batch(range(len(of_pictures)))["pixel_values"])
+        assert torch.equal(part.__getitems__(range(len(part)))["image_tokens"], expected)
+
+
 def test_mistakes_are_one_line(saved, tmp_path, capsys):
     (tmp_path / "photo.txt").write_text("mine")
     for flags, says in (
@@ -421,6 +442,7 @@ def test_damaged_tokens_are_one_line_where_a_prior_is_trained(saved, encoded, tm
     below_0 = damaged(encoded, tmp_path / "below 0", change_tokens=other_lists(lambda n, row: [-1, *row[1:]], "int32"))
     make_model(seed=1).save_pretrained(tmp_path / "other-model")
     processor().save_pretrained(tmp_path / "other-model")
+    capsys.readouterr()  # progress bars of datasets
     for image_model, tokens, says in (
         (saved, out_of_range, "train-00000-of-00003.parquet holds code 32, but"),
         (saved, wrong_grid, "(32 codes, grid 3x2"),

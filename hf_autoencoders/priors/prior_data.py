@@ -18,15 +18,16 @@ from torch.utils.data import Dataset
 
 from ..training.arguments import Arguments
 from ..training.batches import eval_batch_size
-from ..training.data import ImageSplits, load_images
+from ..training.data import ImageSplits, hold_out_rows, load_images
 from ..training.fingerprints import fingerprint, identity
+from ..training.image_sources import EVAL_SPLITS
 from ..training.saved_models import load_model, load_processor
 from .classes import check_same_classes, settle_classes
 from .prior_knobs import PictureArguments
 from .sequences import ImageTokenSequencer
 from .token_datasets import TokenDataset, load_token_dataset
 from .token_encoding import encode_in_memory
-from .token_records import read_token_record
+from .token_records import TokenDatasetError, read_token_record
 
 
 def load_image_model(name: str, revision: str = "main"):
@@ -97,9 +98,7 @@ def read_tokens(
     """
     data = arguments.data
     if data.token_dataset is not None:
-        read = partial(load_token_dataset, data.token_dataset, expect=image_model)
-        train = read(split=data.train_split).first(data.max_train_samples)
-        held_out = read(split=data.eval_split or held_out_split(data.token_dataset)).first(data.max_eval_samples)
+        train, held_out = read_token_splits(data, image_model, say)
         classes, labels = agreed_classes(arguments, train, held_out, say, known_classes)
         splits = TokenSplits(data.token_dataset, train, held_out, classes)
     else:
@@ -132,10 +131,34 @@ def agreed_classes(
     return count, labels
 
 
-def held_out_split(name: str) -> str:
-    """The held-out split of a data set of tokens: test if there is one, else validation."""
-    splits = read_token_record(name).get("splits", {})
-    return "validation" if "validation" in splits and "test" not in splits else "test"
+def read_token_splits(data: Any, image_model, say: Callable) -> tuple[TokenDataset, TokenDataset]:
+    """(tokens to train on, held-out ones). Of a data set with one split, rows are held out: those of the pictures that
+    a training on these pictures holds out, too.
+
+    Raises:
+        TokenDatasetError: no such data set or split, tokens of another model, or too few.
+    """
+    name, read = data.token_dataset, partial(load_token_dataset, data.token_dataset, expect=image_model)
+    train = read(split=data.train_split)
+    held_out_split = data.eval_split or usual_held_out_split(name, data.train_split)
+    if held_out_split is not None:
+        held_out = read(split=held_out_split)
+    elif len(train) < 2:
+        raise TokenDatasetError(f"Split {data.train_split!r} of {name} has {len(train)} rows, too few to divide.")
+    else:
+        rows, held_out_rows = hold_out_rows(len(train))
+        say(
+            f"{name} has no split to evaluate on ({', '.join(EVAL_SPLITS)}): {len(held_out_rows)} of the {len(train)} "
+            f"rows of {data.train_split!r} are held out."
+        )
+        train, held_out = train.select(rows), train.select(held_out_rows)
+    return train.first(data.max_train_samples), held_out.first(data.max_eval_samples)
+
+
+def usual_held_out_split(name: str, train_split: str) -> str | None:
+    """The held-out split of a data set of tokens: test, else validation; None if there is none."""
+    splits = set(read_token_record(name).get("splits", {})) - {train_split}
+    return next((split for split in EVAL_SPLITS if split in splits), None)
 
 
 def read_pictures(arguments: Arguments, processor) -> ImageSplits:

@@ -86,8 +86,12 @@ class TokenDataset(Dataset):
 
     def first(self, count: int | None) -> "TokenDataset":
         """The first so many pictures; None: all of them."""
-        labels = None if self.labels is None else self.labels[:count]
-        return TokenDataset(self.tokens[:count], self.grid_size, labels, self.names, self.record)
+        return self.select(slice(count))
+
+    def select(self, rows: Any) -> "TokenDataset":
+        """The pictures of these numbers."""
+        labels = None if self.labels is None else self.labels[rows]
+        return TokenDataset(self.tokens[rows], self.grid_size, labels, self.names, self.record)
 
     @property
     def num_classes(self) -> int:

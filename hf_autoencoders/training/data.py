@@ -135,6 +135,18 @@ def load_images(
     return read(source.splits, train_name, eval_name, limits, augmentation)
 
 
+def hold_out_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, a tenth that is held out) of a split of `count` rows; the same for pictures and their tokens.
+
+    >>> rows, held_out = hold_out_rows(20)
+    >>> len(rows), len(held_out), set(rows) & set(held_out)
+    (18, 2, set())
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).numpy()
+    held = max(1, round(HOLD_OUT * count))
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
 def _range(pixel_range: Sequence[float] | None) -> tuple[float, float] | None:
     if pixel_range is None:
         return None
@@ -204,12 +216,10 @@ class _Choice:
             return (table, train, None), (table, train, None)
         if len(table) < 2:
             raise DataError(f"Split {train!r} of {self.name!r} holds {len(table)} images: too few to hold some out.")
-        order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0)).numpy()
-        held = max(1, round(HOLD_OUT * len(table)))
-        train_rows, eval_rows = np.sort(order[held:]), np.sort(order[:held])
+        train_rows, eval_rows = hold_out_rows(len(table))
         self.say(
-            f"{self.name!r} has no split to evaluate on ({', '.join(EVAL_SPLITS)}): {held} of the {len(table)} images "
-            f"of {train!r} are held out."
+            f"{self.name!r} has no split to evaluate on ({', '.join(EVAL_SPLITS)}): {len(eval_rows)} of the "
+            f"{len(table)} images of {train!r} are held out."
         )
         held_out = (table.select(eval_rows), f"{train} (held out)", eval_rows)
         return (table.select(train_rows), train, train_rows), held_out
