@@ -12,10 +12,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
-from ..hub.cards import RunError
 from ..hub.publish import PublishError
 from ..own_process import as_typed, complain, typed_name
-from ..priors.token_records import TokenDatasetError
 from ..training.launch import keep_freed_memory, leave_process_groups
 from ..training.logs import TrainingDiverged
 
@@ -23,7 +21,7 @@ from ..training.logs import TrainingDiverged
 Typed = TypeVar("Typed")
 
 # Errors with a cause outside of our code: in what was typed, in a file, on the disk, on the Hub.
-EXPECTED = (ValueError, OSError, StrictDataclassError, RunError, PublishError, TokenDatasetError)
+EXPECTED = (ValueError, OSError, StrictDataclassError, PublishError)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -24,7 +24,7 @@ class Trainer:
     """The parts in which the training commands differ.
 
     Args:
-        script: error messages begin with its name.
+        command: error messages begin with its name.
         parse: reads the knobs from these flags (None: from the flags of the process).
         make_task, make_publisher: make the task and the publisher from the knobs.
         open_result: loads the trained model from the folder of a finished run.

@@ -5,7 +5,7 @@
     exhibit.at(0.5, 0.5)            # what the middle of the plane decodes to, and how far the next code is
 
 Pixels are (N, C, H, W) in [-1, 1]. A place in the plane is (x, y), both 0..1 of its window, from the bottom left.
-`scripts/demo.py` puts buttons on it.
+`commands/demo.py` puts buttons on it.
 """
 
 import base64

@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """The demo as a Hugging Face Space: a folder that runs as it stands, and its upload.
 
-write_space(["runs/ae-mnist", "org/vae-mnist"], "space", app="scripts/demo.py")
+write_space(["runs/ae-mnist", "org/vae-mnist"], "space", app="hf_autoencoders/commands/demo.py")
 push_space("space", "org/latent-planes")
 
 README.md          title and the settings that the Hub reads: sdk, sdk_version, app_file, models
-app.py             scripts/demo.py
+app.py             commands/demo.py
 space.json         which models, in which order
 requirements.txt   what the demo imports
 hf_autoencoders/   this package
@@ -60,7 +60,6 @@ def write_space(
     runs: Sequence[str],
     folder: str | Path,
     app: str | Path,
-    title: str | None = None,
     dataset_name: str | None = None,
     max_samples: int = DOTS,
 ) -> Path:
@@ -69,7 +68,7 @@ def write_space(
     Args:
         runs: folders of runs, which are copied, or Hub ids, which the Space downloads when it starts.
         folder: new, empty, or an earlier Space of ours, which is replaced.
-        app: scripts/demo.py.
+        app: the file commands/demo.py, which reads space.json beside itself.
         dataset_name, max_samples: see `demo.open_exhibit`.
 
     Raises:
@@ -88,7 +87,7 @@ def write_space(
     entries = [write_entry(run, exhibits[number], number, folder) for number, run in enumerate(runs)]
     (folder / "space.json").write_text(json.dumps({"models": entries}, indent=1) + "\n", encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(REQUIREMENTS) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme(entries, title), encoding="utf-8")
+    (folder / "README.md").write_text(readme(entries), encoding="utf-8")
     shutil.copy(app, folder / "app.py")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -118,10 +117,10 @@ def write_entry(run: str, exhibit: Exhibit, number: int, folder: Path) -> dict[s
     return {"name": exhibit.name, "folder": model, "backdrop": backdrop}
 
 
-def readme(entries: list[dict[str, str]], title: str | None = None) -> str:
+def readme(entries: list[dict[str, str]]) -> str:
     names = [entry["name"] for entry in entries]
     settings: dict[str, Any] = {
-        "title": title or " and ".join(name.split("/")[-1] for name in names),
+        "title": " and ".join(name.split("/")[-1] for name in names),
         "sdk": "gradio",
         "sdk_version": gradio_version(),
         "app_file": "app.py",

@@ -123,9 +123,9 @@ def class_accuracy(judge: DigitsClassifier, pixels: Tensor, labels: Tensor) -> f
     return (in_batches(judge.classify, pixels).argmax(1) == labels).double().mean().item()
 
 
-def accepted_share(judge: DigitsClassifier, pixels: Tensor, threshold: float = CONFIDENT) -> float:
-    """Share of pictures (N, C, H, W) that the judge classifies as any digit, with a probability above `threshold`."""
-    return (acceptance(judge, pixels) > threshold).double().mean().item()
+def accepted_share(judge: DigitsClassifier, pixels: Tensor) -> float:
+    """Share of pictures (N, C, H, W) that the judge classifies as any digit, with a probability above 0.9."""
+    return (acceptance(judge, pixels) > CONFIDENT).double().mean().item()
 
 
 def acceptance(judge: DigitsClassifier, pixels: Tensor) -> Tensor:

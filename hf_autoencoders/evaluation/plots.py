@@ -15,6 +15,7 @@ import torch
 from matplotlib import patheffects, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
@@ -102,10 +103,10 @@ def figure_for(picture: np.ndarray, width: float = 8.0, extra: float = 0.5) -> t
 
 
 @styled
-def picture_grid(pixels: Tensor, columns: int, title: str, width: float = 8.0) -> Figure:
+def picture_grid(pixels: Tensor, columns: int, title: str) -> Figure:
     """Pictures (N, C, H, W) side by side."""
     picture = mosaic(pixels, columns)
-    figure, axes = figure_for(picture, width)
+    figure, axes = figure_for(picture)
     show(axes, picture)
     axes.set_title(title)
     return figure
@@ -280,7 +281,7 @@ def scatter_gaps(axes: Axes, name: str, plane: Plane, codes: Tensor, labels: Ten
         )
     set_window(axes, found.window)
     label_plane(axes, plane)
-    taken = "no gap" if found.accepted is None else f"{found.plausible_share:.0%} of them plausible"
+    taken = "no gap" if found.plausible_share is None else f"{found.plausible_share:.0%} of them plausible"
     axes.set_title(f"{name}: gaps are {found.share:.1%} of the codes' hull,\n{taken}", size=10)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(
@@ -356,9 +357,7 @@ def draw_code_atlas(patches: Tensor, counts: Tensor, title: str, limit: int = 25
     return figure
 
 
-def _frame(size: int):
-    from matplotlib.patches import Rectangle
-
+def _frame(size: int) -> Rectangle:
     third = size / 3
     return Rectangle((third - 0.5, third - 0.5), third, third, fill=False, edgecolor=AMBER, linewidth=0.8)
 

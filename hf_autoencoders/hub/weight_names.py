@@ -51,11 +51,6 @@ def rename_back(weights: Weights, renames: Renames) -> Weights:
     return substituted(weights, [(ours, theirs) for theirs, ours in reversed(renames)], "their")
 
 
-def with_prefix(weights: Weights, prefix: str) -> Weights:
-    """The weights whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-
-
 def count_indices(weights: Weights, pattern: str) -> int:
     """How many different indices the group of `pattern` takes among the names: levels, blocks, layers."""
     return len({match.group(1) for name in weights if (match := re.match(pattern, name))})

@@ -41,7 +41,7 @@ class Blur(nn.Module):
 class PooledDiscriminator(nn.Module):
     """Convolutions, blur before each down-sampling, GroupNorm, and a max-pool to a fixed map of logits.
 
-    VQGAN+ (Weber et al. 2024). A picture of any size gets `pool` x `pool` logits.
+    VQGAN+ (Weber et al. 2024). A picture of any size gets at most `pool` x `pool` logits.
 
     >>> PooledDiscriminator(3, width=8)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 1, 8, 8])
@@ -152,7 +152,7 @@ def check_discriminator_fits(net: nn.Module, image_shape: Sequence[int]) -> None
     """
     channels, height, width = image_shape
     try:
-        judge_black(net, channels, height, width)
+        judge_grey(net, channels, height, width)
     except RuntimeError:  # if of its sizes: a convolution or a padding is larger than its map
         if not takes_larger(net, channels, max(height, width)):
             raise
@@ -166,7 +166,7 @@ def takes_larger(net: nn.Module, channels: int, side: int) -> bool:
     """Whether a net that fails on pictures of `side` pixels works on larger ones, of at most 1,024."""
     while (side := 2 * side) <= LARGEST_TRIED:
         try:
-            judge_black(net, channels, side, side)
+            judge_grey(net, channels, side, side)
             return True
         except RuntimeError:
             continue
@@ -174,7 +174,8 @@ def takes_larger(net: nn.Module, channels: int, side: int) -> bool:
 
 
 @torch.no_grad()
-def judge_black(net: nn.Module, channels: int, height: int, width: int) -> Tensor:
+def judge_grey(net: nn.Module, channels: int, height: int, width: int) -> Tensor:
+    """The logits of one grey picture, which is 0 in [-1, 1]."""
     return net(torch.zeros(1, channels, height, width))
 
 

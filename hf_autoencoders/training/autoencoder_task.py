@@ -46,8 +46,6 @@ PICTURES = 24  # in the sheet of reconstructions
 MEASURED_IMAGES = 5120  # at most so many training images are used to measure the latents' spread
 MEASURED_BYTES = 2**26  # and at most so many bytes of their pixels: 85 RGB images of 256x256
 COUNTED_VALUES = 2**28  # pixel values of held-out images whose codes are counted; 10,000 images of MNIST have 2**23
-
-
 LARGE_PICTURES = 128  # pixels a side from which on `resnet` is the default in place of `conv`
 
 
@@ -127,7 +125,8 @@ class AutoencoderTask(Task):
         return game
 
     def describe(self, run: "Run") -> str:
-        return describe_model(run.core, self.schedules.schedules) + describe_losses(self.arguments.losses)
+        net = describe_model(run.core, self.schedules.schedules) + describe_backbone(self.arguments, run.core.config)
+        return net + describe_losses(self.arguments.losses)
 
     def receive(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**batch, "pixel_values": scaled(batch["pixel_values"])}
