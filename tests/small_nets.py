@@ -47,14 +47,15 @@ NETS = {
 
 
 def make(net: str, **overrides) -> nn.Module:
-    kind, fields = NETS[net]
+    """A net of NETS, or one of the four kinds as its config is by default."""
+    kind, fields = NETS.get(net, (net, {}))
     config_class, model_class = CLASSES[kind]
     torch.manual_seed(0)
     return model_class(config_class(**{**SMALL, **(CODES if "vae" != kind != "ae" else {}), **fields, **overrides}))
 
 
 def trained(net: str, **overrides) -> nn.Module:
-    """A model whose codebook has seen data, in eval mode."""
+    """The same, in eval mode, its codebook having seen data."""
     model = make(net, **overrides)
     model(images())
     return model.eval()
@@ -75,5 +76,5 @@ def save_image_model(folder, build, seed: int = 0, decoder_seed: int | None = No
     return folder
 
 
-def images(batch: int = 8, seed: int = 0):
-    return 2 * torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) - 1
+def images(batch: int = 8, height: int = 8, width: int = 8, seed: int = 0):
+    return 2 * torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed)) - 1

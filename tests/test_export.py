@@ -8,44 +8,12 @@ import sys
 
 import pytest
 import torch
+from small_nets import CLASSES, images, trained
 from torch import nn
 from torch.export import Dim
 from transformers import AutoModel
 
-from hf_autoencoders import (
-    AEConfig,
-    AEModel,
-    AutoencoderImageProcessorPil,
-    DVAEConfig,
-    DVAEModel,
-    VAEConfig,
-    VAEModel,
-    VQVAEConfig,
-    VQVAEModel,
-)
-
-
-CLASSES = {
-    "ae": (AEConfig, AEModel),
-    "vae": (VAEConfig, VAEModel),
-    "vqvae": (VQVAEConfig, VQVAEModel),
-    "dvae": (DVAEConfig, DVAEModel),
-}
-SMALL = {"image_size": 8, "num_channels": 1, "block_out_channels": [8, 16], "layers_per_block": 1}
-CODES = {"codebook_size": 16, "codebook_dim": 8}
-
-
-def trained(kind: str, **overrides) -> nn.Module:
-    """A model whose codebook has seen data, in eval mode."""
-    config_class, model_class = CLASSES[kind]
-    torch.manual_seed(0)
-    model = model_class(config_class(**{**SMALL, **(CODES if kind in ("vqvae", "dvae") else {}), **overrides}))
-    model(images())
-    return model.eval()
-
-
-def images(batch: int = 8, height: int = 8, width: int = 8, seed: int = 0):
-    return 2 * torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed)) - 1
+from hf_autoencoders import AutoencoderImageProcessorPil, VQVAEModel
 
 
 # ---- one graph -------------------------------------------------------------------------------------------------------

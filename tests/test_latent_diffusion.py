@@ -12,20 +12,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, DiTPipeline, LDMPipeline, UNet2DModel, VQModel
 from loopback_hub import LoopbackHub
+from small_nets import CLASSES
 from training_runs import load_script
 from transformers import AutoModel
 
-from hf_autoencoders import (
-    AEConfig,
-    AEModel,
-    AutoencoderImageProcessorPil,
-    DVAEConfig,
-    DVAEModel,
-    VAEConfig,
-    VAEModel,
-    VQVAEConfig,
-    VQVAEModel,
-)
+from hf_autoencoders import AEConfig, AEModel, AutoencoderImageProcessorPil, VAEConfig, VAEModel
 from hf_autoencoders.hub.diffusers_export import to_diffusers
 from hf_autoencoders.hub.pipelines import latent_diffusion_pipeline
 from hf_autoencoders.priors.diffusion_knobs import parse_diffusion_arguments
@@ -73,7 +64,8 @@ def processor():
     return AutoencoderImageProcessorPil(num_channels=1, size={"height": 8, "width": 8})
 
 
-def make(model_class, config_class, **fields):
+def make(kind, **fields):
+    config_class, model_class = CLASSES[kind]
     torch.manual_seed(0)
     model = model_class(config_class(**{**NET, **fields})).eval()
     model.measure_latents([digits().train.batch(range(256))["pixel_values"]], generator())
@@ -81,11 +73,11 @@ def make(model_class, config_class, **fields):
 
 
 def vae(**fields):
-    return make(VAEModel, VAEConfig, latent_channels=3, **fields)
+    return make("vae", latent_channels=3, **fields)
 
 
 def vqvae(**fields):
-    return make(VQVAEModel, VQVAEConfig, quantizer="vq", **CODES, **fields)
+    return make("vqvae", quantizer="vq", **CODES, **fields)
 
 
 def saved(model, folder):
@@ -259,7 +251,7 @@ def test_our_pictures_are_those_of_the_pipelines():
 
 @torch.no_grad()
 def test_latents_of_a_codebook_are_quantised_when_they_are_decoded():
-    for model in (vqvae(), make(DVAEModel, DVAEConfig, reconstruction_loss="l1", codebook_size=6, codebook_dim=3)):
+    for model in (vqvae(), make("dvae", reconstruction_loss="l1", codebook_size=6, codebook_dim=3)):
         channels = model.config.codebook_size if model.config.model_type == "dvae" else 3
         unet, scheduler = build_unet(channels, (4, 4), **SMALL_UNET).eval(), build_scheduler()
         latents = sample_latents(unet, scheduler, num_images=2, generator=generator(), num_inference_steps=2)
