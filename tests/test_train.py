@@ -22,7 +22,7 @@ from hf_autoencoders.evaluation.metrics import count_codes
 from hf_autoencoders.training import launch
 from hf_autoencoders.training.arguments import MODEL_TYPES
 from hf_autoencoders.training.assembly import evaluation_steps, keep_strides_of_gradients
-from hf_autoencoders.training.autoencoder_task import AutoencoderTask
+from hf_autoencoders.training.autoencoder_task import AutoencoderTask, build_model
 from hf_autoencoders.training.batches import BatchPlan, evaluation_batches
 from hf_autoencoders.training.ema import AveragedWeights
 from hf_autoencoders.training.health import CodebookHealth
@@ -31,6 +31,7 @@ from hf_autoencoders.training.logs import LogWindow, TrainingDiverged
 from hf_autoencoders.training.pictures import reconstruction_sheet
 from hf_autoencoders.training.progress import on_screen
 from hf_autoencoders.training.run_files import recorded_files
+from hf_autoencoders.training.schedules import Schedules
 
 
 SHORT = ("--max_train_steps", "3", "--max_eval_samples", "16")
@@ -57,6 +58,20 @@ def test_a_run_leaves_a_model_that_the_auto_classes_load(model_type, tmp_path, c
     assert out.startswith("1 process (NO), device cpu")
     assert "loss = 1 x" in out or "loss = " in out and " x mse" in out
     assert [line["step"] for line in log_of(folder)] == [2, 3]  # an evaluation, and the last window
+
+
+@pytest.mark.parametrize(
+    "side, flags, chosen", [(128, [], True), (64, [], False), (128, ["--backbone", "conv"], False)]
+)
+def test_a_run_says_where_the_size_of_the_pictures_chose_the_backbone(side, flags, chosen):
+    arguments = parse_arguments(["--model_type", "vqvae", *flags])
+    images = SimpleNamespace(train=SimpleNamespace(image_shape=(3, side, side), data_variance=1.0))
+    with torch.device("meta"):
+        core = build_model(arguments, images)
+    task = AutoencoderTask(arguments)
+    task.schedules = Schedules({})
+    assert core.config.backbone == ("resnet" if chosen else "conv")
+    assert ("backbone resnet" in task.describe(SimpleNamespace(core=core))) == chosen
 
 
 def test_the_metrics_of_metrics_json_are_those_of_the_saved_model(tmp_path):
