@@ -34,7 +34,7 @@ def check_compiler(device: torch.device) -> None:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(
             f"--compile needs a working compiler (C++ for a CPU, Triton for a GPU), and torch.compile failed: {reason} "
-            "Without --compile the run gives the same results."
+            "Without --compile the run computes the same, with other draws of noise."
         ) from error
 
 
