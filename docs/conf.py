@@ -48,7 +48,7 @@ def short_signature(app, what, name, thing, options, signature, returns):
     Elsewhere a default without a name, `<factory>`, becomes `...`: Sphinx shows a signature that it cannot read raw.
     """
     if what != "class" or not issubclass(thing, PreTrainedConfig):
-        return re.sub(r"= <.*?>(?=[,)])", "= ...", signature or ""), returns
+        return (re.sub(r"= <.*?>(?=[,)])", "= ...", signature), returns) if signature else None
     inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     fields = [field for field in dataclasses.fields(thing) if field.init and field.name not in inherited]
     return f"({', '.join(f'{field.name}={getattr(thing, field.name)!r}' for field in fields)})", returns

@@ -30,7 +30,7 @@ from ..training.data import load_images
 from ..training.knobs import Parser
 from ..training.saved_models import load_model, load_processor
 from ..training.storage import write_atomically
-from .boundary import run_command
+from .boundary import no_progress_bars, run_command
 
 
 MOST_GIB = 64  # of pictures in memory
@@ -100,6 +100,7 @@ def check_no_prior(arguments: SampleArguments) -> None:
             raise ValueError(f"--{name} has no effect without --prior: this image model draws by itself.")
 
 
+@no_progress_bars()
 def draw_pictures(arguments: SampleArguments) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if arguments.device == "auto" else arguments.device
     image_model = load_model(arguments.image_tokenizer).to(device)

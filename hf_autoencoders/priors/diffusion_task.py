@@ -217,7 +217,10 @@ def build_core(
 ) -> DiffusionInTraining:
     knobs = arguments.model
     if not train.num_classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
-        raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
+        raise ValueError(
+            f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop; leave it out "
+            "(to remove it from a recipe: --class_dropout null)."
+        )
     if not train.num_classes and knobs["sample_guidance_scale"] != 1:  # else it would end the run at samples.png
         raise ValueError(f"--sample_guidance_scale {knobs['sample_guidance_scale']}: the data set has no classes.")
     channels, height, width = train.latents.shape[1:]

@@ -190,7 +190,10 @@ class PriorInTraining(nn.Module):
 def build_sequencer(arguments: Arguments, image_model, tokens: TokenSplits) -> ImageTokenSequencer:
     knobs, classes = arguments.model, tokens.num_classes
     if not classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
-        raise ValueError(f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop.")
+        raise ValueError(
+            f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop; leave it out "
+            "(to remove it from a recipe: --class_dropout null)."
+        )
     dropout = knobs["class_dropout"] if classes else 0.0
     names = tokens.train.names if classes else None
     sequencer = ImageTokenSequencer.for_model(image_model, classes, dropout, knobs["image_tokenizer_revision"], names)
