@@ -105,7 +105,7 @@ ROWS_IN_CACHE = 500  # of MNIST's logits, 1.6 MB: a quarter less time than 5,000
 def bernoulli_nats_of_draws(logits: Tensor, x: Tensor) -> Tensor:
     """sum_n ln(1 + e^l_n) - x_n l_n, (B, N), (N,) -> (B,), in less time than `elementwise`.
 
-    ln(1 + e^l) = (l + |l|) / 2 - ln sigmoid(|l|). Sigmoids of |l| lie between 1/2 and 1: one logarithm serves eight.
+    ``ln(1 + e^l) = (l + |l|) / 2 - ln sigmoid(|l|)``; sigmoids of ``|l|`` lie in 1/2..1, and one logarithm for eight.
     """
     size = logits.abs()
     linear = logits @ (0.5 - x) + 0.5 * size.sum(1)
