@@ -31,7 +31,7 @@ from .boundary import EXPECTED, no_progress_bars
 from .carry_out import Trainer, train_and_save
 
 
-OF_PICTURES = "min-width: 4em; max-width: 100%; image-rendering: pixelated"  # CSS
+STYLE_OF_PICTURES = "min-width: 4em; max-width: 100%; image-rendering: pixelated"  # CSS
 
 
 @dataclass
@@ -81,7 +81,7 @@ class TrainedRun:
 def as_html_figure(picture: Path) -> str:
     """A PNG file with its name below it. Not larger than the page; each pixel of a small one stays sharp."""
     data = base64.b64encode(picture.read_bytes()).decode()
-    image = f'<img src="data:image/png;base64,{data}" style="{OF_PICTURES}">'
+    image = f'<img src="data:image/png;base64,{data}" style="{STYLE_OF_PICTURES}">'
     return f"<figure>{image}<figcaption>{escape(picture.stem)}</figcaption></figure>"
 
 
