@@ -10,7 +10,7 @@ from small_nets import NETS, images, make, trained
 from torch import nn
 
 from hf_autoencoders.models import memory_format
-from hf_autoencoders.models.blocks_resnet import Upsample, doubling_kernel
+from hf_autoencoders.models.blocks_resnet import GroupNorm, Upsample, doubling_kernel
 
 
 CHANNELS_LAST = {"memory_format": torch.channels_last}
@@ -130,3 +130,25 @@ def test_a_convolution_that_something_was_attached_to_is_called(change):
     else:
         upsample.conv.register_forward_hook(lambda module, inputs, output: output + 1)
     torch.testing.assert_close(upsample(x), expected)
+
+
+# -- normalised groups of 16-bit numbers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("groups, side, gradient, in_float32", [
+    (4, 8, False, True), (4, 8, True, False), (1, 8, False, False), (4, 32, False, False),
+])  # fmt: skip
+def test_small_maps_of_narrow_groups_are_normalised_in_float32(dtype, groups, side, gradient, in_float32, monkeypatch):
+    torch.manual_seed(0)
+    norm, computed = GroupNorm(groups, 16).to(dtype), []
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, 16, side, side).to(dtype).contiguous(**CHANNELS_LAST)
+    expected = F.group_norm(x, groups, norm.weight, norm.bias, norm.eps)
+    plain = F.group_norm
+    monkeypatch.setattr(F, "group_norm", lambda values, *given: computed.append(values.dtype) or plain(values, *given))
+    with torch.set_grad_enabled(gradient):
+        normalised = norm(x)
+    assert normalised.dtype == dtype and normalised.is_contiguous(**CHANNELS_LAST)
+    assert computed == [torch.float32 if in_float32 else dtype]
+    torch.testing.assert_close(normalised, expected)

@@ -16,7 +16,7 @@ from hf_autoencoders.models.configuration_vqvae import VQVAEConfig
 from hf_autoencoders.models.nearest_codes import nearest_codes
 from hf_autoencoders.models.quantizer_base import check_codes, rotation, straight_through
 from hf_autoencoders.models.quantizer_fsq import balanced_levels
-from hf_autoencoders.models.quantizer_gumbel import gumbel_softmax
+from hf_autoencoders.models.quantizer_gumbel import BATCH_TO_CONVOLVE, gumbel_softmax, mixture
 from hf_autoencoders.models.quantizers import QUANTIZERS
 
 
@@ -631,3 +631,16 @@ def test_gumbel_under_autocast_stays_float32_inside():
         assert result.latents.dtype == torch.bfloat16
         expected = quantizer(logits.float(), 0.5, hard, torch.Generator().manual_seed(0)).latents
         assert expected.dtype == torch.float32 and torch.equal(result.latents, expected.bfloat16())
+
+
+@pytest.mark.parametrize("batch", [BATCH_TO_CONVOLVE - 1, BATCH_TO_CONVOLVE])
+def test_a_mixture_of_codes_is_their_weighted_sum_with_its_gradients(batch):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(batch, 5, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    vectors = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    sums = [(weights.permute(0, 2, 3, 1) @ vectors).permute(0, 3, 1, 2), mixture(weights, vectors)]
+    assert ("Convolution" in type(sums[1].grad_fn).__name__) == (batch == BATCH_TO_CONVOLVE)
+    torch.testing.assert_close(*sums, atol=1e-12, rtol=0)
+    gradients = [torch.autograd.grad(each.square().sum(), (weights, vectors)) for each in sums]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)

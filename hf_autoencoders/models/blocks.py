@@ -20,7 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .blocks_dalle import DalleConv2d, DalleDecoder, DalleEncoder
 from .blocks_dalle_pytorch import DallePytorchDecoder, DallePytorchEncoder
-from .blocks_resnet import ResnetDecoder, ResnetEncoder
+from .blocks_resnet import GroupNorm, ResnetDecoder, ResnetEncoder
 from .cpu_products import linear_map
 from .pointwise import PointwiseConv2d, PointwiseLinear
 
@@ -228,7 +228,7 @@ INITIALIZERS = {
     nn.ConvTranspose2d: torch_default_,
     nn.Linear: torch_default_,
     PointwiseLinear: torch_default_,
-    nn.GroupNorm: identity_norm_,
+    GroupNorm: identity_norm_,
 }
 
 

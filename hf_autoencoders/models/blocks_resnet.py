@@ -19,7 +19,28 @@ from .precision import may_be_read
 NORM_EPSILON = 1e-6  # of every GroupNorm, in taming, LDM and diffusers alike (torch's own default is 1e-5)
 
 
-def group_norm(config, channels: int) -> nn.GroupNorm:
+# A CPU's 16-bit kernel reads such groups number by number: 0.8 ms where float32 takes 0.15 ms with both conversions.
+NARROW_GROUP, SMALL_MAP = 16, 1024  # channels, positions; from either of them on it is fast
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's; in float32 and back where its 16-bit kernel is slow. Both compute in float32 inside."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if not self.is_faster_in_float32(hidden_states):
+            return super().forward(hidden_states)
+        values, weight, bias = (tensor.float() for tensor in (hidden_states, self.weight, self.bias))
+        return F.group_norm(values, self.num_groups, weight, bias, self.eps).to(hidden_states.dtype)
+
+    def is_faster_in_float32(self, hidden_states: Tensor) -> bool:
+        if torch.is_grad_enabled() or hidden_states.dtype.itemsize != 2 or not may_be_read(hidden_states):
+            return False
+        narrow = self.num_channels < NARROW_GROUP * self.num_groups
+        small = hidden_states.shape[2] * hidden_states.shape[3] < SMALL_MAP
+        return narrow and small and is_on_cpu(hidden_states) and has_channels_last(hidden_states)
+
+
+def group_norm(config, channels: int) -> GroupNorm:
     """GroupNorm over `config.norm_num_groups` groups. Raises ValueError if they do not divide `channels`."""
     groups = config.norm_num_groups
     if channels % groups:
@@ -27,7 +48,7 @@ def group_norm(config, channels: int) -> nn.GroupNorm:
             f"`norm_num_groups` must divide every width in `block_out_channels`, got {groups} groups for {channels} "
             f"channels: the resnet backbone normalises equal groups of channels."
         )
-    return nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+    return GroupNorm(groups, channels, eps=NORM_EPSILON)
 
 
 class ResnetBlock(GradientCheckpointingLayer):

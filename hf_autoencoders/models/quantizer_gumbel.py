@@ -7,9 +7,13 @@ from torch import Tensor
 from transformers.integrations.accelerate import force_accelerate_hooks
 
 from .codebook_tensors import MixedCodebook
+from .memory_format import is_on_cpu
 from .noise import gumbel_noise
-from .precision import at_least_float32, float32_island
+from .precision import at_least_float32, float32_island, may_be_read
 from .quantizer_base import Quantized, Quantizer, channels_first, channels_last, straight_through
+
+
+BATCH_TO_CONVOLVE = 16  # torch convolves fewer pictures on one thread by a slower library
 
 
 class GumbelQuantizer(Quantizer):
@@ -70,8 +74,14 @@ class GumbelQuantizer(Quantizer):
 
 
 def mixture(weights: Tensor, code_vectors: Tensor) -> Tensor:
-    """Sums of code vectors, (B, K, h, w), (K, D) -> (B, D, h, w)."""
-    return channels_first(channels_last(weights) @ code_vectors.to(weights))
+    """Sums of code vectors, (B, K, h, w), (K, D) -> (B, D, h, w): the decoder's first 1x1 convolution.
+
+    On a CPU it is computed as one, without moving channels last: in 0.4 of the time with its gradient, K = 8192.
+    """
+    code_vectors = code_vectors.to(weights)
+    if may_be_read(weights) and is_on_cpu(weights) and len(weights) >= BATCH_TO_CONVOLVE:
+        return F.conv2d(weights, code_vectors.t()[:, :, None, None])
+    return channels_first(channels_last(weights) @ code_vectors)
 
 
 def gumbel_softmax(
