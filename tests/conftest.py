@@ -4,20 +4,25 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
+import datasets
 import pytest
 from loopback_hub import LoopbackHub
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 
-disable_progress_bar()  # else what is printed first, by a test or by a command, would depend on the order of tests
+# Else what is printed first, by a test or by a command, would depend on the order of tests.
+disable_progress_bar()
+datasets.disable_progress_bars()
 
 
 @pytest.fixture
 def progress_bars():
     """They are shown, as outside of tests."""
     enable_progress_bar()
+    datasets.enable_progress_bars()
     yield
     disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 @pytest.fixture(scope="module")

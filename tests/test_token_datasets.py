@@ -572,7 +572,7 @@ def test_corrupt_pictures_are_left_out_and_named(saved, model, tmp_path, capsys,
     assert torch.equal(tokens.__getitems__(range(2))["image_tokens"], whole[[1, 3]]) and len(tokens) == 2
     assert sum("Left out: Cannot decode" in record.message for record in caplog.records) == 2
     out = capsys.readouterr().out
-    assert "train.py holds pictures of its training split out" in " ".join(out.split())  # there is no other split
+    assert "holds pictures of its training split out" in " ".join(out.split())  # there is no other split
     if not streaming:
         assert "2 corrupt pictures are left out" in out
         shards = [parquet.read_table(path) for path in sorted((tmp_path / "tokens").glob("*.parquet"))]
