@@ -197,6 +197,15 @@ def test_accelerate_launches_a_command_as_a_module(environment, tmp_path):
     assert (tmp_path / "ae/model.safetensors").exists()
 
 
+def test_the_pythons_that_are_named_are_those_that_the_workflow_tests():
+    project = (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    tested = re.search(
+        r"^ +python-version: (\[.+\])$", (ROOT / ".github/workflows/tests.yml").read_text(), re.MULTILINE
+    )
+    assert named == json.loads(tested[1]) and f'requires-python = ">={named[0]}"' in project
+
+
 def test_the_version_is_the_same_everywhere():
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert version == hf_autoencoders.__version__
