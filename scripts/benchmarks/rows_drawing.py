@@ -29,9 +29,9 @@ def full_passes(prior, sequencer: ImageTokenSequencer, num_images: int) -> None:
 
 
 def sampling(given: argparse.Namespace) -> list[Case]:
-    """Codes of 64 pictures, each prior trained for as many steps on the same codes: the values of scikit-learn's digits,
-    8 x 8, and their upper left 7 x 7. Ours: a PixelCNN of 5 layers and 32 maps, which are enough for a better likelihood
-    than that of pythae's default; the others have the sizes of docs/priors.md."""
+    """Codes of 64 pictures; each prior is trained for as many steps on the same codes: the values of scikit-learn's
+    digits, 8 x 8, and their upper left 7 x 7. Ours: a PixelCNN of 5 layers and 32 maps, which are enough for a better
+    likelihood than that of pythae's default; the others have the sizes of docs/priors.md."""
     count, sides = (2, (2,)) if given.tiny else (64, (7, 8))
     return [sampling_case(given, side, count) for side in sides]
 
