@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
 """A model card from what a run measured: `metrics.json`, the model's config, and nothing else.
 
-metrics.json  -> table of the card, `model-index` in its header, `.eval_results/*.yaml`, plot of the code usage
+metrics.json  -> table of the card, `model-index` in its header, `.eval_results/*.yaml`
 config.json   -> what the model is, settings, the shapes in the code examples
 templates/run.md -> the words around them (Jinja)
 """
@@ -360,30 +360,3 @@ def example_tokens(run: SavedRun) -> str | None:
     """What the first lines of the card print, if the run noted the tokens of example.png."""
     tokens = run.record.get("example_image_tokens")
     return str(torch.tensor(tokens)) if tokens and (run.folder / "example.png").exists() else None
-
-
-# -- the picture of the codebook ---------------------------------------------------------------------------------------
-
-
-def draw_code_usage(histogram: list, path: str | Path) -> None:
-    """How often each code was chosen on the held-out images, the most frequent first.
-
-    Args:
-        histogram: K counts, or one list of K counts for each level of a residual quantizer.
-        path: the PNG to write.
-    """
-    import numpy as np
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
-    levels = np.atleast_2d(np.asarray(histogram, dtype=float))  # (levels, K)
-    figure = Figure(figsize=(6, 2.5), layout="constrained")
-    axes = figure.subplots()
-    for i, counts in enumerate(levels):
-        share = np.sort(counts)[::-1] / max(counts.sum(), 1)
-        axes.step(np.arange(1, len(share) + 1), share, where="mid", label=f"level {i}")
-    axes.axhline(1 / levels.shape[1], color="grey", linestyle=":", label="all equal")
-    axes.set(xlabel="codes, most frequent first", ylabel="share of places", ylim=(0, None))
-    axes.set_xlim(1, max(levels.shape[1], 2))
-    if len(levels) > 1:
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)

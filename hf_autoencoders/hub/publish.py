@@ -17,13 +17,14 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+import torch
 from huggingface_hub import HfApi, run_as_future, snapshot_download
 from transformers.utils import logging
 
 from ..training.folder import HOLDER, LOCK
 from ..training.run_files import ARGUMENTS, CARD, EXAMPLE, METRICS, PICTURE, WRITTEN
 from ..training.text import one_line
-from .cards import SavedRun, build_card, draw_code_usage, eval_results_yaml, read_run
+from .cards import SavedRun, build_card, eval_results_yaml, read_run
 from .run_checks import FILES_OF_WEIGHTS, RunError, check_run
 from .set_aside import SetAside
 from .uploads import CHECKPOINT_FOLDER, Published, PublishError, claim_repository, commit_folder, one_line_errors
@@ -223,10 +224,18 @@ def is_written_by_runs(path: Path) -> bool:
 
 def write_card(run: SavedRun, repo_id: str, template: str | Path | None) -> None:
     """README.md, code_usage.png and ``.eval_results/*.yaml`` into the run's folder."""
-    if run.record.get("code_histogram"):
-        draw_code_usage(run.record["code_histogram"], run.folder / "code_usage.png")
+    if histogram := run.record.get("code_histogram"):
+        (run.folder / "code_usage.png").write_bytes(plot_code_usage(histogram))
     if results := eval_results_yaml(run):
         path = run.folder / results[0]
         path.parent.mkdir(exist_ok=True)
         path.write_text(results[1], encoding="utf-8")
     build_card(run, repo_id, template).save(run.folder / "README.md")
+
+
+def plot_code_usage(histogram: list) -> bytes:
+    """A PNG file of the report's plot. `histogram`: K counts, or a list of K counts for each level."""
+    from ..evaluation import plots  # here, since a training that publishes nothing needs no matplotlib
+
+    counts = torch.atleast_2d(torch.tensor(histogram))  # (levels, K)
+    return plots.to_png(plots.code_usage(counts, f"{(counts > 0).sum():,} of {counts.numel():,} codes used"))
