@@ -16,6 +16,7 @@ needs_onednn = pytest.mark.skipif(not cpu_products.has_onednn(), reason="this bu
 @pytest.fixture
 def nothing_chosen(monkeypatch):
     monkeypatch.setattr(cpu_products, "chosen", {})
+    monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: False)
 
 
 def drawn(rows: int, dim: int, seed: int) -> torch.Tensor:
@@ -91,6 +92,12 @@ def test_a_class_of_shapes_is_measured_once(seconds, wins, monkeypatch, nothing_
     assert fastest_product(rows, codes) is wins
     assert fastest_product(rows[:-100], codes) is wins and len(measured) == 2  # 924 rows are another class
     assert fastest_product(rows[:-200], codes) is wins and len(measured) == 2
+
+
+@needs_onednn
+def test_nothing_is_measured_where_mkl_is_known_to_be_slow(monkeypatch, nothing_chosen):
+    monkeypatch.setattr(cpu_products, "mkl_is_slow", lambda: True)
+    assert fastest_product(torch.zeros(1024, 32), torch.zeros(1024, 32)) is by_onednn and not cpu_products.chosen
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_autoencoders team. Licensed under the Apache License, Version 2.0.
-"""The fastest float32 product of this CPU, found by measuring, once for each class of shapes.
+"""The fastest float32 product of this CPU: known, or measured once for each class of shapes.
 
 torch multiplies float32 matrices by MKL, which keeps its AVX-512 code for Intel's CPUs: one core of an AMD EPYC gets
 75 to 100 GFLOP/s from it, and 170 to 210 from oneDNN, which torch has for convolutions. Which one is asked may change
@@ -48,6 +48,8 @@ def fastest_product(rows: Tensor, codes: Tensor) -> Product:
     work = rows.numel() * codes.shape[0]
     if rows.dtype != torch.float32 or work < WORTH_MEASURING or not has_onednn():
         return by_torch
+    if mkl_is_slow():  # measured on a busy machine, the slower one was chosen now and then
+        return by_onednn
     shapes = tuple(size.bit_length() for size in (*rows.shape, codes.shape[0]))
     key = (torch.get_num_threads(), *shapes)
     if key not in chosen:
