@@ -64,6 +64,16 @@ def check_same_classes(known: int, found: int, arguments: Arguments) -> None:
         )
 
 
+def check_class_dropout(arguments: Arguments, num_classes: int) -> None:
+    """Raises ValueError if a share of classes is to be dropped, as asked for by a flag or a recipe, of data without."""
+    share = arguments.model["class_dropout"]
+    if not num_classes and share and "class_dropout" in arguments.given:
+        raise ValueError(
+            f"--class_dropout {share}: the data set has no classes to drop; leave it out "
+            "(to remove it from a recipe: --class_dropout null)."
+        )
+
+
 def check_all_labelled(labels: Tensor, split: str) -> None:
     missing = int((labels < 0).sum())
     if missing:

@@ -25,7 +25,7 @@ from ..training.data import ImageSplits
 from ..training.engine import Run
 from ..training.fingerprints import identity
 from ..training.task import Task
-from .classes import check_same_classes, settle_classes
+from .classes import check_class_dropout, check_same_classes, settle_classes
 from .diffusion_knobs import OF_SAMPLES
 from .diffusion_start import PIPELINE, check_same_latents, load_saved_unet, pipeline_of, train_unet_on
 from .latent_diffusion import NULL_CLASS, build_scheduler, build_unet, check_grid, classes_of, generate_images
@@ -216,11 +216,7 @@ def build_core(
     arguments: Arguments, train: Latents, scheduler: DDIMScheduler, parent: UNet2DModel | None = None
 ) -> DiffusionInTraining:
     knobs = arguments.model
-    if not train.num_classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
-        raise ValueError(
-            f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop; leave it out "
-            "(to remove it from a recipe: --class_dropout null)."
-        )
+    check_class_dropout(arguments, train.num_classes)
     if not train.num_classes and knobs["sample_guidance_scale"] != 1:  # else it would end the run at samples.png
         raise ValueError(f"--sample_guidance_scale {knobs['sample_guidance_scale']}: the data set has no classes.")
     channels, height, width = train.latents.shape[1:]

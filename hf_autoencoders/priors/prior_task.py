@@ -23,6 +23,7 @@ from ..training.storage import write_atomically
 from ..training.task import Task, checkpoint_activations
 from .autoregressive import build_prior, generate_images, sequencer_of
 from .cards import image_token_lm_card, prior_card
+from .classes import check_class_dropout
 from .likelihood import sequence_nats
 from .masked import hide, is_masked, training_counts
 from .prior_data import Sequences, TokenSplits, load_image_model, read_tokens
@@ -189,11 +190,7 @@ class PriorInTraining(nn.Module):
 
 def build_sequencer(arguments: Arguments, image_model, tokens: TokenSplits) -> ImageTokenSequencer:
     knobs, classes = arguments.model, tokens.num_classes
-    if not classes and knobs["class_dropout"] and "class_dropout" in arguments.given:
-        raise ValueError(
-            f"--class_dropout {knobs['class_dropout']}: the data set has no classes to drop; leave it out "
-            "(to remove it from a recipe: --class_dropout null)."
-        )
+    check_class_dropout(arguments, classes)
     dropout = knobs["class_dropout"] if classes else 0.0
     names = tokens.train.names if classes else None
     sequencer = ImageTokenSequencer.for_model(image_model, classes, dropout, knobs["image_tokenizer_revision"], names)
