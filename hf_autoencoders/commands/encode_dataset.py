@@ -35,7 +35,7 @@ from ..training.arguments import knob
 from ..training.data import DecodedImages
 from ..training.image_columns import find_image_column, find_label_column
 from ..training.image_rows import Rows
-from ..training.image_sources import EVAL_SPLITS, read_tables
+from ..training.image_sources import EVAL_SPLITS, read_tables, usual_held_out_split
 from ..training.knobs import Parser
 from ..training.launch import check_launch, set_threads
 from ..training.saved_models import load_model, load_processor
@@ -252,7 +252,7 @@ def write_shards(
             print(f"  {split}: {rows} rows, {used} of {size} codes, perplexity {metrics['perplexity']:.1f}")
             if hasattr(tables[split], "__len__") and rows < len(tables[split]):
                 print(f"  {split}: {len(tables[split]) - rows} corrupt pictures are left out")
-        if not arguments.splits and set(tables).isdisjoint(EVAL_SPLITS):
+        if not arguments.splits and usual_held_out_split(tables, train="train") is None:
             print(
                 f"  There is no split to evaluate on ({', '.join(EVAL_SPLITS)}), so training holds pictures of its "
                 "training split out for its metrics; their tokens are here, too."

@@ -20,7 +20,7 @@ from ..training.arguments import Arguments
 from ..training.batches import eval_batch_size
 from ..training.data import ImageSplits, hold_out_rows, load_images
 from ..training.fingerprints import fingerprint, identity
-from ..training.image_sources import EVAL_SPLITS
+from ..training.image_sources import EVAL_SPLITS, usual_held_out_split
 from ..training.saved_models import load_model, load_processor
 from .classes import check_same_classes, settle_classes
 from .prior_knobs import PictureArguments
@@ -140,7 +140,8 @@ def read_token_splits(data: Any, image_model, say: Callable) -> tuple[TokenDatas
     """
     name, read = data.token_dataset, partial(load_token_dataset, data.token_dataset, expect=image_model)
     train = read(split=data.train_split)
-    held_out_split = data.eval_split or usual_held_out_split(name, data.train_split)
+    splits = read_token_record(name).get("splits", {})
+    held_out_split = data.eval_split or usual_held_out_split(splits, data.train_split)
     if held_out_split is not None:
         held_out = read(split=held_out_split)
     elif len(train) < 2:
@@ -153,12 +154,6 @@ def read_token_splits(data: Any, image_model, say: Callable) -> tuple[TokenDatas
         )
         train, held_out = train.select(rows), train.select(held_out_rows)
     return train.first(data.max_train_samples), held_out.first(data.max_eval_samples)
-
-
-def usual_held_out_split(name: str, train_split: str) -> str | None:
-    """The held-out split of a data set of tokens: test, else validation; None if there is none."""
-    splits = set(read_token_record(name).get("splits", {})) - {train_split}
-    return next((split for split in EVAL_SPLITS if split in splits), None)
 
 
 def read_pictures(arguments: Arguments, processor) -> ImageSplits:

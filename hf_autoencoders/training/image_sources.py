@@ -5,7 +5,7 @@ import glob
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,19 @@ def find_splits(
     for name, knob in ((train, "train_split"), (evaluation, "eval_split")):
         if name is not None and name not in available:
             raise DataError(f"No split {name!r} (`{knob}`) in this data set; its splits: {', '.join(available)}.")
+    return train, evaluation or usual_held_out_split(available, train)
+
+
+def usual_held_out_split(available: Iterable[str], train: str) -> str | None:
+    """The split to evaluate on where none is asked for; None: there is none.
+
+    >>> usual_held_out_split(["train", "validation", "test"], "train"), usual_held_out_split(["train"], "train")
+    ('test', None)
+    """
     others = [name for name in available if name != train]
     usual = [name for name in EVAL_SPLITS if name in others]
     usual += [name for kind in HELD_OUT for name in others if split_of(name) == kind]
-    return train, evaluation or next(iter(usual), None)
+    return next(iter(usual), None)
 
 
 def _same_meaning(name: str | None, available: Sequence[str]) -> str | None:
