@@ -16,6 +16,9 @@ from .health import CodebookHealth
 from .storage import one_line_if_full, write_atomically
 
 
+CURES_OF_DIVERGENCE = "A smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+
+
 class TrainingDiverged(RuntimeError):
     """The loss or a weight is NaN or infinite."""
 
@@ -96,8 +99,7 @@ class LogWindow:
             if not math.isfinite(loss):
                 first = step - (len(losses) - 1 - index) // self.micro_batches
                 raise TrainingDiverged(
-                    f"The loss became {loss} at step {first}; the last checkpoint was kept. A smaller --learning_rate, "
-                    "--max_grad_norm or a longer --lr_warmup_steps may help."
+                    f"The loss became {loss} at step {first}; the last checkpoint was kept. {CURES_OF_DIVERGENCE}"
                 )
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from .checkpoint_folders import versions
-from .logs import TrainingDiverged
+from .logs import CURES_OF_DIVERGENCE, TrainingDiverged
 from .run_files import METRICS, saving
 from .starting_point import record_of_start
 
@@ -71,8 +71,8 @@ def check_weights_finite(run: "Run") -> None:
             wrong += (~own.isfinite()).sum()
     if run.accelerator.reduce(wrong, reduction="sum").item():
         raise TrainingDiverged(
-            f"Weights are NaN or infinite after step {run.step}: not saved, and the last checkpoint was kept. A "
-            "smaller --learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+            f"Weights are NaN or infinite after step {run.step}: not saved, and the last checkpoint was kept. "
+            f"{CURES_OF_DIVERGENCE}"
         )
 
 
@@ -81,8 +81,8 @@ def check_metrics_finite(metrics: dict[str, float], step: int) -> None:
     wrong = [name for name, value in metrics.items() if name not in MAY_BE_INFINITE and not math.isfinite(value)]
     if wrong:
         raise TrainingDiverged(
-            f"Held-out {wrong[0]} is {metrics[wrong[0]]} after step {step}; the last checkpoint was kept. A smaller "
-            "--learning_rate, --max_grad_norm or a longer --lr_warmup_steps may help."
+            f"Held-out {wrong[0]} is {metrics[wrong[0]]} after step {step}; the last checkpoint was kept. "
+            f"{CURES_OF_DIVERGENCE}"
         )
 
 
